@@ -18,6 +18,7 @@ type Project struct {
 	Retention    Retention
 	Sources      []*Source   // by topic
 	RawFiles     []*RawFile  // by name
+	Seeds        []*Seed     // by name
 	Models       []*Model    // by name
 	Tests        []*UnitTest // by file and name
 }
@@ -84,6 +85,15 @@ type RawFile struct {
 	Name    string // the name by which source queries read it: raw.<name>
 	File    string // file name in the data folder
 	Columns []Column
+}
+
+// Seed is a table whose rows belong to the project: seeds/<name>.csv. Every
+// column is a string; an empty field is an empty string.
+type Seed struct {
+	Name    string // seed.<name>
+	File    string
+	Columns []Column
+	Rows    [][]string
 }
 
 // Materialized says how a model's rows are kept.
