@@ -30,7 +30,8 @@ type Options struct {
 	// it only a restart knows what is durable. Default: a log line, exit 1.
 	Fatal func(error)
 
-	fs vfs.FS // tests inject faults
+	fs        vfs.FS // tests inject faults
+	bulkBytes int    // rows that a bulk load holds in memory; 0: 128 MB
 }
 
 func (o Options) withDefaults() Options {
@@ -42,6 +43,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Fatal == nil {
 		o.Fatal = exit
+	}
+	if o.bulkBytes == 0 {
+		o.bulkBytes = 128 << 20
 	}
 	if o.fs == nil {
 		o.fs = vfs.Default
@@ -81,6 +85,9 @@ func (s *Store) open() error {
 		return lockCause(err)
 	}
 	defer lock.Close() // pebble holds its own reference
+	if err := s.opts.fs.RemoveAll(s.opts.fs.PathJoin(s.dir, bulkDir)); err != nil {
+		return err
+	}
 	if s.db, err = pebble.Open(s.dir, s.pebbleOptions(lock)); err != nil {
 		return openCause(err)
 	}
