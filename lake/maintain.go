@@ -1,0 +1,313 @@
+package lake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// Upkeep says what Maintain does. Start from DefaultUpkeep.
+type Upkeep struct {
+	// Tables to look after; none: all.
+	Tables []string
+	// Compact: data files of one size class are merged when there are this
+	// many; 0 switches compaction off. Classes grow by a factor of eight, so
+	// that a row is rewritten about once per factor of eight in table size.
+	CompactFiles int
+	// CompactBelow: files of this many bytes and more stay as they are.
+	CompactBelow int64
+	// KeepSnapshots: the newest so many of each table are never expired.
+	KeepSnapshots int
+	// KeepFor: snapshots younger than this are never expired, so that foreign
+	// readers can end what they read.
+	KeepFor time.Duration
+	// ExpireAtMost limits the snapshots expired of one table in one call; the
+	// rest waits for the next. Expiring many at once is slow.
+	ExpireAtMost int
+	// OrphansOlderThan: files that nothing names are removed at this age; 0
+	// leaves them. It must be longer than the longest commit or batch run
+	// takes. It reads all metadata of a table: not for every call.
+	OrphansOlderThan time.Duration
+}
+
+// DefaultUpkeep is right for a call about every 50 commits.
+func DefaultUpkeep() Upkeep {
+	return Upkeep{CompactFiles: 8, CompactBelow: 128 << 20, KeepSnapshots: 20, KeepFor: 30 * time.Second, ExpireAtMost: 500}
+}
+
+// Report says what Maintain did.
+type Report struct {
+	Compactions      int   // commits that merged files
+	FilesCompacted   int   // small files that went into them
+	FilesWritten     int   // files that came out
+	SnapshotsExpired int   //
+	OrphansRemoved   int   //
+	OrphanBytes      int64 //
+}
+
+func (r *Report) add(o Report) {
+	r.Compactions += o.Compactions
+	r.FilesCompacted += o.FilesCompacted
+	r.FilesWritten += o.FilesWritten
+	r.SnapshotsExpired += o.SnapshotsExpired
+	r.OrphansRemoved += o.OrphansRemoved
+	r.OrphanBytes += o.OrphanBytes
+}
+
+// Maintain merges small files, expires old snapshots and removes files that
+// nothing names, table by table. Snapshots in spare, those of all manifests,
+// and the current ones stay. A table whose upkeep fails does not stop that of
+// the others; ErrConflict on a table is no failure, it will be done next time.
+func (l *Lake) Maintain(ctx context.Context, spare map[string][]int64, up Upkeep) (Report, error) {
+	var report Report
+	named, err := l.namedSnapshots(ctx, spare)
+	if err != nil {
+		return report, err
+	}
+	names := up.Tables
+	if len(names) == 0 {
+		if names, err = l.Tables(ctx); err != nil {
+			return report, err
+		}
+	}
+	var errs error
+	for _, name := range names {
+		r, err := l.maintainTable(ctx, name, named[name], up)
+		report.add(r)
+		if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrNoTable) {
+			errs = errors.Join(errs, fmt.Errorf("cannot maintain table %s: %w", name, err))
+		}
+	}
+	if up.OrphansOlderThan > 0 {
+		errs = errors.Join(errs, l.removeTemps(up.OrphansOlderThan))
+	}
+	return report, errs
+}
+
+// namedSnapshots adds to spare what any manifest names.
+func (l *Lake) namedSnapshots(ctx context.Context, spare map[string][]int64) (map[string][]int64, error) {
+	named := map[string][]int64{}
+	for name, ids := range spare {
+		named[name] = append(named[name], ids...)
+	}
+	manifests, err := l.Manifests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range manifests {
+		for name, id := range m.Tables {
+			named[name] = append(named[name], id)
+		}
+		for name, id := range m.Bronze {
+			named[name] = append(named[name], id)
+		}
+	}
+	return named, nil
+}
+
+func (l *Lake) maintainTable(ctx context.Context, name string, spare []int64, up Upkeep) (Report, error) {
+	var report Report
+	ident, err := identifier(name)
+	if err != nil {
+		return report, err
+	}
+	defer l.lock(name)()
+	tbl, err := l.cat.LoadTable(ctx, ident)
+	if err != nil {
+		return report, err
+	}
+	// An open handle whose outcome is unknown must see the table as its writer
+	// left it; it is looked after once it was read again.
+	l.mu.Lock()
+	b := l.live[name]
+	l.mu.Unlock()
+	if b != nil && (b.stale != nil || b.tbl.MetadataLocation() != tbl.MetadataLocation()) {
+		return report, nil
+	}
+	for _, part := range []func(context.Context, *table.Table, []int64, Upkeep, *Report) (*table.Table, error){l.compact, l.expire, l.removeOrphans} {
+		if tbl, err = part(ctx, tbl, spare, up, &report); err != nil {
+			break
+		}
+		if b != nil {
+			if err = b.take(tbl); err != nil {
+				break
+			}
+		}
+	}
+	if b != nil && errors.Is(err, ErrUnknownOutcome) {
+		b.stale = err
+	}
+	return report, err
+}
+
+// compact merges files of the same size class, all classes in one commit. The
+// rows and the position stay the same.
+func (l *Lake) compact(ctx context.Context, tbl *table.Table, _ []int64, up Upkeep, report *Report) (*table.Table, error) {
+	if up.CompactFiles < 2 || tbl.CurrentSnapshot() == nil {
+		return tbl, nil
+	}
+	tasks, err := tbl.Scan().PlanFiles(ctx)
+	if err != nil {
+		return tbl, err
+	}
+	groups := compactionGroups(tasks, up)
+	if len(groups) == 0 {
+		return tbl, nil
+	}
+	ctx = withOp(ctx, OpCompact)
+	txn := tbl.NewTransaction()
+	if err := txn.AssertRefSnapshotID(table.MainBranch); err != nil {
+		return tbl, err
+	}
+	rewrite := txn.NewRewrite(carriedSummary(tbl))
+	var written []iceberg.DataFile
+	for _, g := range groups {
+		res, err := table.ExecuteCompactionGroup(ctx, tbl, g)
+		written = append(written, res.NewDataFiles...)
+		if err != nil {
+			return tbl, errors.Join(err, removeFiles(written))
+		}
+		rewrite.ApplyResult(res)
+		report.FilesCompacted += len(res.OldDataFiles)
+	}
+	if err := l.hook(ctx, PointFiles, tableName(tbl)); err != nil {
+		return tbl, errors.Join(err, removeFiles(written))
+	}
+	if err := rewrite.Commit(ctx); err != nil {
+		return tbl, errors.Join(err, removeFiles(written))
+	}
+	next, err := commit(ctx, txn, written)
+	if err != nil {
+		return tbl, err
+	}
+	report.Compactions++
+	report.FilesWritten += len(written)
+	return next, nil
+}
+
+// compactionGroups are the files to merge: by table partition and size class,
+// where there are enough of them.
+func compactionGroups(tasks []table.FileScanTask, up Upkeep) []table.CompactionTaskGroup {
+	byClass := map[string][]table.FileScanTask{}
+	for _, t := range tasks {
+		if t.File.FileSizeBytes() < up.CompactBelow && !hasDeletes(t) {
+			key := fmt.Sprintf("%d/%v/%d", t.File.SpecID(), t.File.Partition(), sizeClass(t.File.FileSizeBytes()))
+			byClass[key] = append(byClass[key], t)
+		}
+	}
+	var groups []table.CompactionTaskGroup
+	for key, files := range byClass {
+		if len(files) < up.CompactFiles {
+			continue
+		}
+		g := table.CompactionTaskGroup{PartitionKey: key, Tasks: files}
+		for _, t := range files {
+			g.TotalSizeBytes += t.File.FileSizeBytes()
+		}
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(a, b table.CompactionTaskGroup) int { return strings.Compare(a.PartitionKey, b.PartitionKey) })
+	return groups
+}
+
+// sizeClass grows by one per factor of eight in size, from 16 KB.
+func sizeClass(size int64) int { return (bits.Len64(uint64(size>>14)) + 2) / 3 }
+
+// carriedSummary are the properties of ours that the current snapshot has.
+func carriedSummary(tbl *table.Table) iceberg.Properties {
+	props := iceberg.Properties{}
+	if s := tbl.CurrentSnapshot(); s != nil && s.Summary != nil {
+		for k, v := range s.Summary.Properties {
+			if strings.HasPrefix(k, ownPrefix) {
+				props[k] = v
+			}
+		}
+	}
+	if p, err := positionOf(tbl); err == nil && props[positionKey] == "" && p.TopicID != "" {
+		if text, err := encodePosition(p); err == nil {
+			props[positionKey] = text
+		}
+	}
+	return props
+}
+
+// expire takes old snapshots out of the metadata and then removes the files
+// that only they name. Ended in between, it leaves orphans.
+func (l *Lake) expire(ctx context.Context, tbl *table.Table, spare []int64, up Upkeep, report *Report) (*table.Table, error) {
+	ids := expirable(tbl.Metadata(), spare, up)
+	if len(ids) == 0 {
+		return tbl, nil
+	}
+	ctx = withOp(ctx, OpExpire)
+	remove := table.NewRemoveSnapshotsUpdate(ids, true)
+	next, err := l.commitMetadata(ctx, tbl, remove)
+	if err != nil {
+		return tbl, err
+	}
+	if err := l.hook(ctx, PointExpired, tableName(tbl)); err != nil {
+		return next, err
+	}
+	if err := remove.PostCommit(ctx, tbl, next); err != nil {
+		return next, fmt.Errorf("cannot remove files of expired snapshots: %w", err)
+	}
+	report.SnapshotsExpired += len(ids)
+	return next, nil
+}
+
+// expirable are the ids of the snapshots that go, oldest first.
+func expirable(meta table.Metadata, spare []int64, up Upkeep) []int64 {
+	snapshots := meta.Snapshots()
+	slices.SortFunc(snapshots, func(a, b table.Snapshot) int { return int(a.SequenceNumber - b.SequenceNumber) })
+	referenced := map[int64]bool{}
+	for _, ref := range meta.Refs() {
+		referenced[ref.SnapshotID] = true
+	}
+	cutoff := time.Now().Add(-up.KeepFor).UnixMilli()
+	var ids []int64
+	for i, s := range snapshots {
+		if i >= len(snapshots)-max(up.KeepSnapshots, 1) || len(ids) == up.ExpireAtMost && up.ExpireAtMost > 0 {
+			break
+		}
+		if !referenced[s.SnapshotID] && !slices.Contains(spare, s.SnapshotID) && s.TimestampMs <= cutoff {
+			ids = append(ids, s.SnapshotID)
+		}
+	}
+	return ids
+}
+
+// removeOrphans removes files that no metadata of the table names: what a
+// crash left between writing and committing.
+func (l *Lake) removeOrphans(ctx context.Context, tbl *table.Table, _ []int64, up Upkeep, report *Report) (*table.Table, error) {
+	if up.OrphansOlderThan <= 0 {
+		return tbl, nil
+	}
+	res, err := tbl.DeleteOrphanFiles(ctx, table.WithFilesOlderThan(up.OrphansOlderThan))
+	report.OrphansRemoved += len(res.DeletedFiles)
+	report.OrphanBytes += res.TotalSizeBytes
+	if err != nil {
+		return tbl, fmt.Errorf("cannot remove orphaned files: %w", err)
+	}
+	return tbl, nil
+}
+
+// removeTemps removes manifests that were never linked.
+func (l *Lake) removeTemps(age time.Duration) error {
+	files, err := filepath.Glob(filepath.Join(l.dir, "manifests", "tmp-*"))
+	for _, f := range files {
+		if info, statErr := os.Stat(f); statErr == nil && time.Since(info.ModTime()) > age {
+			err = errors.Join(err, os.Remove(f))
+		}
+	}
+	return err
+}
+
+func tableName(tbl *table.Table) string { return strings.Join(tbl.Identifier(), ".") }
