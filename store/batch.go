@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
-	"runtime"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/zeebo/xxh3"
@@ -76,16 +75,6 @@ func (b *Batch) Len() int { return b.b.Len() }
 // Commit writes the batch, all or nothing, and returns when it is on disk. A
 // failure to write does not come back: see Options.Fatal.
 func (b *Batch) Commit() error {
-	defer func() {
-		if r := recover(); r != nil {
-			// Pebble panics where it cannot write its log.
-			err, ok := r.(error)
-			if _, bug := r.(runtime.Error); bug || !ok {
-				panic(r)
-			}
-			b.store.fatal(err)
-		}
-	}()
 	defer b.b.Close()
 	if err := b.b.Commit(pebble.Sync); err != nil {
 		return b.store.failed("write", err)
