@@ -26,7 +26,7 @@ WITH total AS (
 ),
 sales AS (
   SELECT t.product_id, t.category, t.sales_period, t.total_sales_quantity, t.total_sales_amount,
-    cast(t.total_sales_amount AS double) / t.total_sales_quantity AS mean_sales
+    cast(t.total_sales_amount AS double) / nullif(t.total_sales_quantity, 0) AS mean_sales
   FROM total t
 ),
 median AS (

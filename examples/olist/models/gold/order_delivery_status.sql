@@ -27,7 +27,7 @@ columns:
 WITH placed AS (
   SELECT l.order_id, l.purchase, l.approve, l.shipping_limit, l.delivered_carrier, l.estimated_delivery, l.delivered_customer, l.canceled, l.unavailable,
     l.purchase_to_approval_days, l.approval_to_carrier_days, l.carrier_to_customer_days, l.carrier_delivery_delay_days, l.customer_delivery_delay_days,
-    (SELECT max(o.latest_timestamp) FROM silver.order_latest_status o) AS seen_until,
+    (SELECT max(o.latest_timestamp) AS latest_timestamp FROM silver.order_latest_status o) AS seen_until,
     CASE
       WHEN l.delivered_customer IS NOT NULL THEN 'delivered_customer'
       WHEN l.delivered_carrier IS NOT NULL THEN 'delivered_carrier'

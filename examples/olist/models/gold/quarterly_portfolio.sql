@@ -31,7 +31,7 @@ total AS (
 ),
 sales AS (
   SELECT t.product_id, t.category, t.quarter, t.order_count, t.total_sales_quantity, t.total_sales_amount,
-    cast(t.total_sales_amount AS double) / t.total_sales_quantity AS mean_sale
+    cast(t.total_sales_amount AS double) / nullif(t.total_sales_quantity, 0) AS mean_sale
   FROM total t
 ),
 median AS (
