@@ -49,6 +49,10 @@ func text(ev *replay.Event, column string) string {
 	return ev.Batch.Column(ev.Batch.Schema().FieldIndices(column)[0]).(*array.String).Value(ev.Row)
 }
 
+func number(ev *replay.Event, column string) float64 {
+	return ev.Batch.Column(ev.Batch.Schema().FieldIndices(column)[0]).(*array.Float64).Value(ev.Row)
+}
+
 // TestSampleEvents compares the events of the sample with what is known of
 // it: order_status by status as computed elsewhere, the other topics against
 // the files.
@@ -57,10 +61,13 @@ func TestSampleEvents(t *testing.T) {
 	events := open(t, replay.Config{Data: data})
 	var expected struct {
 		OrderStatus map[string]int `json:"order_status"`
+		Places      int            `json:"geo_coord"`
+		Users       int            `json:"olist_user"`
 	}
 	readJSON(t, expectedFile, &expected)
 
 	counts, statuses := map[string]int{}, map[string]int{}
+	places := map[string]bool{}
 	users, last := map[string]bool{}, int64(math.MinInt64)
 	var ev replay.Event
 	for {
@@ -79,6 +86,11 @@ func TestSampleEvents(t *testing.T) {
 		switch ev.Source.Topic {
 		case "order_status":
 			statuses[text(&ev, "status")]++
+		case "geolocation":
+			lat, lng := number(&ev, "lat"), number(&ev, "lng")
+			if -33.76 <= lat && lat <= 5.28 && -74.00 <= lng && lng <= -28.83 {
+				places[ev.Key] = true
+			}
 		case "customer", "seller":
 			users[ev.Source.Topic+ev.Key] = true
 		}
@@ -93,8 +105,11 @@ func TestSampleEvents(t *testing.T) {
 			t.Errorf("topic %s: %d events, want %d", topic, counts[topic], n)
 		}
 	}
-	if len(users) != 11728 {
-		t.Errorf("%d customers and sellers, want 11728", len(users))
+	if len(places) != expected.Places {
+		t.Errorf("%d postal codes with coordinates inside Brazil, want %d", len(places), expected.Places)
+	}
+	if len(users) != expected.Users {
+		t.Errorf("%d customers and sellers, want %d", len(users), expected.Users)
 	}
 	t.Log(counts, statuses)
 }
