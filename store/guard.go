@@ -15,21 +15,24 @@ type guard struct {
 	fatal func(error)
 }
 
+// Unwrap is for vfs.Root.
+func (g *guard) Unwrap() vfs.FS { return g.FS }
+
 func guarded(name string) bool {
 	return strings.HasSuffix(name, ".log") || strings.Contains(name, "MANIFEST-")
 }
 
-func (g guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (g *guard) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := g.FS.Create(name, category)
 	return g.file(name, f, err)
 }
 
-func (g guard) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+func (g *guard) ReuseForWrite(old, name string, category vfs.DiskWriteCategory) (vfs.File, error) {
 	f, err := g.FS.ReuseForWrite(old, name, category)
 	return g.file(name, f, err)
 }
 
-func (g guard) file(name string, f vfs.File, err error) (vfs.File, error) {
+func (g *guard) file(name string, f vfs.File, err error) (vfs.File, error) {
 	if !guarded(name) {
 		return f, err
 	}

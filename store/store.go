@@ -99,7 +99,7 @@ func (s *Store) open() error {
 
 func (s *Store) pebbleOptions(lock *pebble.Lock) *pebble.Options {
 	o := &pebble.Options{
-		FS:                          guard{s.opts.fs, s.fatal},
+		FS:                          &guard{s.opts.fs, s.fatal},
 		Lock:                        lock,
 		Comparer:                    comparer,
 		CacheSize:                   s.opts.CacheBytes,
