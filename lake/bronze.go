@@ -29,6 +29,10 @@ type Position struct {
 	Step    int64           `json:"step"`     // last step whose rows are in the table
 }
 
+func (p Position) equal(o Position) bool {
+	return p.TopicID == o.TopicID && p.Step == o.Step && maps.Equal(p.Offsets, o.Offsets)
+}
+
 // Bronze is an append-only table and its position. It is safe for concurrent
 // use. There is one handle per table and Lake.
 type Bronze struct {
@@ -59,14 +63,17 @@ func (l *Lake) Bronze(ctx context.Context, name string, columns []project.Column
 		return nil, err
 	}
 	l.mu.Lock()
-	b := l.live[name]
-	if b == nil {
-		b = &Bronze{lake: l, name: name}
-		l.live[name] = b
+	defer l.mu.Unlock()
+	if b := l.live[name]; b != nil {
+		b.columns = columns
+		return b, b.follow(tbl)
 	}
-	l.mu.Unlock()
-	b.columns = columns
-	return b, b.take(tbl)
+	b := &Bronze{lake: l, name: name, columns: columns}
+	if err := b.take(tbl); err != nil {
+		return nil, err
+	}
+	l.live[name] = b
+	return b, nil
 }
 
 // loadOrCreate gives a table, made with these columns if there is none.
@@ -179,6 +186,19 @@ func (b *Bronze) take(tbl *table.Table) error {
 	}
 	b.tbl, b.position, b.stale = tbl, p, nil
 	return nil
+}
+
+// follow takes tbl if nobody else moved the position; otherwise the caller,
+// who goes by the position read before, must Reload first.
+func (b *Bronze) follow(tbl *table.Table) error {
+	p, err := positionOf(tbl)
+	if err == nil && b.stale == nil && !p.equal(b.position) {
+		b.stale = fmt.Errorf("%w: its position moved", ErrConflict)
+	}
+	if err != nil || b.stale != nil {
+		return err
+	}
+	return b.take(tbl)
 }
 
 // positionOf reads the position of a table's current snapshot. Snapshots that

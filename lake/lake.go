@@ -98,6 +98,7 @@ type Lake struct {
 	mu    sync.Mutex
 	locks map[string]*sync.Mutex // by table: one committer at a time
 	live  map[string]*Bronze     // open bronze tables by name
+	held  map[heldKey]int        // snapshots that readers hold
 }
 
 // Open opens the lake in dir (catalog.db, warehouse/, manifests/) and makes it
@@ -121,7 +122,7 @@ func OpenWith(ctx context.Context, dir string, opts Options) (*Lake, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.Default()
 	}
-	l := &Lake{dir: abs, opts: opts, log: opts.Logger, locks: map[string]*sync.Mutex{}, live: map[string]*Bronze{}}
+	l := &Lake{dir: abs, opts: opts, log: opts.Logger, locks: map[string]*sync.Mutex{}, live: map[string]*Bronze{}, held: map[heldKey]int{}}
 	l.cat, err = openCatalog(ctx, filepath.Join(abs, "catalog.db"), filepath.Join(abs, "warehouse"), l.hook)
 	if err != nil {
 		return nil, err

@@ -391,3 +391,24 @@ func TestPathsWithOddCharacters(t *testing.T) {
 	}
 	equal(t, "rows", len(rowsOf(t, duck(t), l, "bronze.t", 0)), 12)
 }
+
+func TestEvolvingDoesNotHideAnotherWriter(t *testing.T) {
+	dir, cs := t.TempDir(), columns(t, "k", "string")
+	b := mustBronze(t, open(t, dir, Options{}), "bronze.t", cs)
+	mustAppend(t, b, position(1, 1), batch(t, cs, []any{"a"}))
+	other := mustBronze(t, open(t, dir, Options{}), "bronze.t", cs)
+	mustAppend(t, other, position(2, 2), batch(t, cs, []any{"b"}))
+	wide := columns(t, "k", "string", "n", "int")
+	mustBronze(t, b.lake, "bronze.t", wide)
+	if _, err := b.Append(context.Background(), []arrow.RecordBatch{batch(t, wide, []any{"b", 1})}, position(2, 2)); !errors.Is(err, ErrConflict) {
+		t.Fatalf("append on a position that moved: %v", err)
+	}
+	pos, err := b.Reload(context.Background())
+	equal(t, "position", pos, position(2, 2))
+	equal(t, "error", err, nil)
+	mustAppend(t, b, position(3, 3), batch(t, wide, []any{"c", 1}))
+	if _, err := other.Append(context.Background(), nil, position(3, 3)); !errors.Is(err, ErrConflict) {
+		t.Fatalf("the other writer: %v", err)
+	}
+	equal(t, "rows", rowsOf(t, duck(t), b.lake, "bronze.t", 0), [][]string{{"a", "∅"}, {"b", "∅"}, {"c", "1"}})
+}

@@ -65,7 +65,7 @@ func (r *Report) add(o Report) {
 
 // Maintain merges small files, expires old snapshots and removes files that
 // nothing names, table by table. Snapshots in spare, those of all manifests,
-// and the current ones stay. A table whose upkeep fails does not stop that of
+// those that readers hold and the current ones stay. A table whose upkeep fails does not stop that of
 // the others; ErrConflict on a table is no failure, it will be done next time.
 func (l *Lake) Maintain(ctx context.Context, spare map[string][]int64, up Upkeep) (Report, error) {
 	var report Report
@@ -93,12 +93,17 @@ func (l *Lake) Maintain(ctx context.Context, spare map[string][]int64, up Upkeep
 	return report, errs
 }
 
-// namedSnapshots adds to spare what any manifest names.
+// namedSnapshots adds to spare what readers hold and any manifest names.
 func (l *Lake) namedSnapshots(ctx context.Context, spare map[string][]int64) (map[string][]int64, error) {
 	named := map[string][]int64{}
 	for name, ids := range spare {
 		named[name] = append(named[name], ids...)
 	}
+	l.mu.Lock()
+	for h := range l.held {
+		named[h.table] = append(named[h.table], h.snapshot)
+	}
+	l.mu.Unlock()
 	manifests, err := l.Manifests(ctx)
 	if err != nil {
 		return nil, err

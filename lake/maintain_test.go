@@ -106,6 +106,14 @@ func TestExpirySparesManifests(t *testing.T) {
 		}
 	}
 	equal(t, "data files", len(glob(t, l, "gold/t/data/*.parquet")), 4)
+	release := scan(t, l, "gold.t", ids[4]).Hold()
+	mustMaintain(t, l, nil, up)
+	scan(t, l, "gold.t", ids[4])
+	release()
+	mustMaintain(t, l, nil, up)
+	if _, err := l.Scan(ctx, "gold.t", ids[4]); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("a snapshot that nobody holds: %v", err)
+	}
 	up.KeepFor = time.Hour
 	equal(t, "expired while young", mustMaintain(t, l, nil, up).SnapshotsExpired, 0)
 }

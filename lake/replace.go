@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 	"strings"
 
 	"lockstep/project"
@@ -41,42 +42,51 @@ func (l *Lake) Replace(ctx context.Context, name string, columns []project.Colum
 	return id, nil
 }
 
-// replaceable gives a table and its current data files. A derived table whose
+// replaceable gives a table and its current contents. A derived table whose
 // metadata was deleted from the disk is made anew: it can be.
-func (l *Lake) replaceable(ctx context.Context, ident table.Identifier, columns []project.Column, partitionBy []string) (*table.Table, []iceberg.DataFile, error) {
+func (l *Lake) replaceable(ctx context.Context, ident table.Identifier, columns []project.Column, partitionBy []string) (*table.Table, contents, error) {
 	tbl, err := l.loadOrCreate(ctx, ident, columns, partitionBy)
-	var old []iceberg.DataFile
+	var old contents
 	if err == nil {
-		old, err = dataFiles(ctx, tbl)
+		old, err = currentContents(ctx, tbl)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return tbl, old, err
 	}
 	l.log.Warn("table's metadata is gone from the disk; it is made anew", "table", ident[0]+"."+ident[1], "error", err)
 	if err := l.cat.drop(ctx, ident); err != nil {
-		return nil, nil, err
+		return nil, contents{}, err
 	}
 	tbl, err = l.loadOrCreate(ctx, ident, columns, partitionBy)
-	return tbl, nil, err
+	return tbl, contents{}, err
 }
 
-// dataFiles are the files of a table's current snapshot.
-func dataFiles(ctx context.Context, tbl *table.Table) ([]iceberg.DataFile, error) {
+// contents are the files of a snapshot.
+type contents struct {
+	data    []iceberg.DataFile
+	deletes []iceberg.DataFile // written by foreign programs
+}
+
+// currentContents are those of a table's current snapshot.
+func currentContents(ctx context.Context, tbl *table.Table) (contents, error) {
+	var c contents
 	tasks, err := tbl.Scan().PlanFiles(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	files := make([]iceberg.DataFile, len(tasks))
-	for i, t := range tasks {
-		if hasDeletes(t) {
-			return nil, fmt.Errorf("file %s has delete files, which we never write: drop the table, it will be built again", t.File.FilePath())
+	seen := map[string]bool{}
+	for _, t := range tasks {
+		c.data = append(c.data, t.File)
+		for _, d := range slices.Concat(t.DeleteFiles, t.EqualityDeleteFiles, t.DeletionVectorFiles) {
+			if !seen[d.FilePath()] {
+				c.deletes, seen[d.FilePath()] = append(c.deletes, d), true
+			}
 		}
-		files[i] = t.File
 	}
-	return files, nil
+	return c, nil
 }
 
-func (l *Lake) replace(ctx context.Context, tbl *table.Table, old []iceberg.DataFile, columns []project.Column, partitionBy []string, rows array.RecordReader, summary map[string]string) (int64, error) {
+func (l *Lake) replace(ctx context.Context, tbl *table.Table, old contents, columns []project.Column, partitionBy []string, rows array.RecordReader, summary map[string]string) (int64, error) {
 	name := tbl.Identifier()[0] + "." + tbl.Identifier()[1]
 	target, err := l.reshaped(tbl, columns, partitionBy)
 	if err != nil {
@@ -114,7 +124,7 @@ func readerRows(rows array.RecordReader) iter.Seq2[arrow.RecordBatch, error] {
 }
 
 // stageReplace puts files in the place of old.
-func stageReplace(ctx context.Context, txn *table.Transaction, old, files []iceberg.DataFile, summary map[string]string) error {
+func stageReplace(ctx context.Context, txn *table.Transaction, old contents, files []iceberg.DataFile, summary map[string]string) error {
 	if err := txn.AssertRefSnapshotID(table.MainBranch); err != nil {
 		return err
 	}
@@ -122,10 +132,14 @@ func stageReplace(ctx context.Context, txn *table.Transaction, old, files []iceb
 	for k, v := range summary {
 		props[ownPrefix+strings.TrimPrefix(k, ownPrefix)] = v
 	}
-	if len(old) == 0 {
+	switch {
+	case len(old.data) == 0:
 		return addFiles(ctx, txn, files, props)
+	case len(old.deletes) == 0:
+		return txn.ReplaceDataFilesWithDataFiles(ctx, old.data, files, props, table.WithoutAutoNameMapping())
+	default:
+		return txn.ReplaceFiles(ctx, old.data, files, old.deletes, props, table.WithoutAutoNameMapping())
 	}
-	return txn.ReplaceDataFilesWithDataFiles(ctx, old, files, props, table.WithoutAutoNameMapping())
 }
 
 // addFiles appends data files in a new snapshot, which is made without any

@@ -12,6 +12,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 )
 
 func reader(t testing.TB, cs []project.Column, batches ...arrow.RecordBatch) array.RecordReader {
@@ -214,4 +216,46 @@ func TestRecordsEqualSQL(t *testing.T) {
 		b.Release()
 	}
 	equal(t, "rows", n, int64(2))
+}
+
+func TestForeignDeleteFiles(t *testing.T) {
+	ctx, l := context.Background(), open(t, t.TempDir(), Options{})
+	cs := columns(t, "k", "string", "n", "int")
+	mustReplace(t, l, "gold.t", cs, nil, batch(t, cs, []any{"a", 1}, []any{"b", 2}, []any{"c", 3}))
+	tbl, err := l.cat.LoadTable(ctx, table.Identifier{"gold", "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	txn := tbl.NewTransaction()
+	if err := txn.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead}); err != nil {
+		t.Fatal(err)
+	}
+	if err := txn.Delete(ctx, iceberg.EqualTo(iceberg.Reference("k"), "b"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := txn.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s := scan(t, l, "gold.t", 0)
+	if _, err := s.SQL(); !errors.Is(err, ErrDeleteFiles) {
+		t.Errorf("SQL over delete files: %v", err)
+	}
+	_, rows, err := s.Records(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for b, err := range rows {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range int(b.NumRows()) {
+			got = append(got, b.Column(0).(*array.String).Value(i))
+		}
+		b.Release()
+	}
+	equal(t, "rows", got, []string{"a", "c"})
+	mustMaintain(t, l, nil, often)
+	mustReplace(t, l, "gold.t", cs, nil, batch(t, cs, []any{"d", 4}))
+	equal(t, "rows after a replace", rowsOf(t, duck(t), l, "gold.t", 0), [][]string{{"d", "4"}})
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"strings"
+	"sync"
 	"time"
 
 	"lockstep/project"
@@ -26,6 +27,7 @@ type Scan struct {
 	Bytes      int64            // of those files
 	Summary    map[string]string
 
+	lake    *Lake
 	schema  *iceberg.Schema // as of the snapshot
 	current *iceberg.Schema // newest
 	scan    *table.Scan
@@ -44,7 +46,7 @@ func (l *Lake) Scan(ctx context.Context, name string, id int64) (*Scan, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scan{Table: name, SnapshotID: id, schema: tbl.Schema(), current: tbl.Schema()}
+	s := &Scan{Table: name, SnapshotID: id, lake: l, schema: tbl.Schema(), current: tbl.Schema()}
 	if err := s.pin(tbl); err != nil {
 		return nil, err
 	}
@@ -101,6 +103,27 @@ func (s *Scan) plan(ctx context.Context, tbl *table.Table) error {
 
 func hasDeletes(t table.FileScanTask) bool {
 	return len(t.DeleteFiles)+len(t.EqualityDeleteFiles)+len(t.DeletionVectorFiles) > 0
+}
+
+// Hold keeps the snapshot from expiry by this process until release is called,
+// once or more. A reader that takes longer than Upkeep.KeepFor needs it.
+func (s *Scan) Hold() (release func()) {
+	key := heldKey{s.Table, s.SnapshotID}
+	s.lake.mu.Lock()
+	s.lake.held[key]++
+	s.lake.mu.Unlock()
+	return sync.OnceFunc(func() {
+		s.lake.mu.Lock()
+		defer s.lake.mu.Unlock()
+		if s.lake.held[key]--; s.lake.held[key] == 0 {
+			delete(s.lake.held, key)
+		}
+	})
+}
+
+type heldKey struct {
+	table    string
+	snapshot int64
 }
 
 // ErrDeleteFiles says that SQL cannot read a plan, which Records can.

@@ -179,7 +179,7 @@ func partitionSpec(sc *iceberg.Schema, partitionBy []string) (*iceberg.Partition
 			return nil, fmt.Errorf("partition_by %q: no column %q; write col, identity(col), year|month|day|hour(col), bucket(n, col) or truncate(n, col)", s, name)
 		}
 		transform, err := iceberg.ParseTransform(text)
-		if err != nil || !transform.CanTransform(f.Type) {
+		if _, unknown := transform.(iceberg.UnknownTransform); err != nil || unknown || !transform.CanTransform(f.Type) {
 			return nil, fmt.Errorf("partition_by %q: not a transform for a column of type %s; write col, identity(col), year|month|day|hour(col), bucket(n, col) or truncate(n, col)", s, f.Type)
 		}
 		fields = append(fields, iceberg.PartitionField{SourceIDs: []int{f.ID}, FieldID: iceberg.PartitionDataIDStart + i,
