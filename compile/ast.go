@@ -314,3 +314,58 @@ func windowsOf(e Expr) []*Window {
 	})
 	return out
 }
+
+// Constant is a constant that a query names.
+type Constant struct {
+	Text   string
+	Number bool
+}
+
+// Constants lists the text and number constants of a query, so that tests can
+// try the values that it tells apart.
+func Constants(q *Query) []Constant {
+	var out []Constant
+	collect := func(e Expr) {
+		walk(e, func(x Expr) {
+			if l, ok := x.(*Literal); ok && l.Is == "string" {
+				out = append(out, Constant{Text: l.Str})
+			} else if ok && l.Is == "number" {
+				out = append(out, Constant{Text: l.SQL, Number: true})
+			}
+		})
+	}
+	eachSelect(q, func(s *Select) {
+		for _, e := range append(append([]Expr{s.Where, s.Having}, s.GroupBy...), conditions(s.From)...) {
+			collect(e)
+		}
+		for _, it := range s.Items {
+			collect(it.Expr)
+		}
+	})
+	return out
+}
+
+// eachSelect visits every SELECT of a query, those in FROM and WITH included.
+func eachSelect(q *Query, visit func(*Select)) {
+	for _, c := range q.CTEs {
+		eachSelect(c.Query, visit)
+	}
+	switch b := q.Body.(type) {
+	case *Union:
+		eachSelect(b.Left, visit)
+		eachSelect(b.Right, visit)
+	case *Select:
+		visit(b)
+		eachSubquery(b.From, func(q *Query) { eachSelect(q, visit) })
+	}
+}
+
+func eachSubquery(f From, visit func(*Query)) {
+	switch f := f.(type) {
+	case *Subquery:
+		visit(f.Query)
+	case *Join:
+		eachSubquery(f.Left, visit)
+		eachSubquery(f.Right, visit)
+	}
+}

@@ -215,3 +215,11 @@ func fromSQL(f From) string {
 	}
 	panic(fmt.Sprintf("compile: cannot render %T", f))
 }
+
+// StringLiteral gives the value of an expression that is a string constant.
+func StringLiteral(expr string) (string, bool) {
+	if !quoted.MatchString(expr) || quoted.FindString(expr) != expr {
+		return "", false
+	}
+	return strings.ReplaceAll(expr[1:len(expr)-1], "''", "'"), true
+}

@@ -46,3 +46,8 @@ func compareDoubles(a, b float64) int {
 	}
 	return cmp.Compare(a, b)
 }
+
+// TextCell is the cell of a string.
+func TextCell(s string) []byte {
+	return append(binary.AppendUvarint([]byte{tagValue}, uint64(len(s))), s...)
+}

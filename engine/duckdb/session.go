@@ -1,0 +1,227 @@
+package duckdb
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"lockstep/compile"
+	"lockstep/project"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/duckdb/duckdb-go/v2"
+)
+
+// Session is one connection to a DuckDB database with the prelude loaded, and
+// the way in and out of it as Arrow. It is for one goroutine.
+type Session struct {
+	conn  driver.Conn
+	arrow *duckdb.Arrow
+	own   *duckdb.Connector // closed with the session; nil: the database is shared
+	views int
+}
+
+// Options limit a database. Zero values leave DuckDB's own.
+type Options struct {
+	MemoryLimit string // "1GB"
+	Threads     int
+	TempDir     string // where it spills
+}
+
+// dsn writes options as DuckDB's connection string.
+func (o Options) dsn() string {
+	var parts []string
+	if o.MemoryLimit != "" {
+		parts = append(parts, "memory_limit="+o.MemoryLimit)
+	}
+	if o.Threads > 0 {
+		parts = append(parts, fmt.Sprintf("threads=%d", o.Threads))
+	}
+	if o.TempDir != "" {
+		parts = append(parts, "temp_directory="+o.TempDir)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "?" + strings.Join(parts, "&")
+}
+
+// OpenMemory opens a private database in memory.
+func OpenMemory(ctx context.Context, o Options) (*Session, error) {
+	connector, err := duckdb.NewConnector(o.dsn(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open DuckDB: %w", err)
+	}
+	s, err := NewSession(ctx, connector)
+	if err != nil {
+		connector.Close()
+		return nil, err
+	}
+	s.own = connector
+	return s, nil
+}
+
+// NewSession opens a further connection to a database.
+func NewSession(ctx context.Context, connector *duckdb.Connector) (*Session, error) {
+	conn, err := connector.Connect(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to DuckDB: %w", err)
+	}
+	s := &Session{conn: conn}
+	if s.arrow, err = duckdb.NewArrowFromConn(conn); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("cannot connect to DuckDB: %w", err)
+	}
+	for _, q := range compile.Prelude {
+		if err := s.Exec(ctx, q); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close closes the connection, and a private database with it.
+func (s *Session) Close() error {
+	err := s.conn.Close()
+	if s.own != nil {
+		err = errors.Join(err, s.own.Close())
+	}
+	return err
+}
+
+// Exec runs statements without a result.
+func (s *Session) Exec(ctx context.Context, query string, args ...any) error {
+	named := make([]driver.NamedValue, len(args))
+	for i, a := range args {
+		named[i] = driver.NamedValue{Ordinal: i + 1, Value: a}
+	}
+	if _, err := s.conn.(driver.ExecerContext).ExecContext(ctx, query, named); err != nil {
+		return fmt.Errorf("cannot run %q: %w", shorten(query), err)
+	}
+	return nil
+}
+
+// Query gives the result as a stream of record batches; release it.
+func (s *Session) Query(ctx context.Context, query string, args ...any) (array.RecordReader, error) {
+	r, err := s.arrow.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("cannot run %q: %w", shorten(query), err)
+	}
+	return r, nil
+}
+
+// Each runs a query and hands over its record batches; they are valid during
+// the call only.
+func (s *Session) Each(ctx context.Context, query string, f func(arrow.RecordBatch) error) error {
+	r, err := s.Query(ctx, query)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	for r.Next() {
+		if err := f(r.RecordBatch()); err != nil {
+			return err
+		}
+	}
+	if err := r.Err(); err != nil {
+		return fmt.Errorf("cannot read the result of %q: %w", shorten(query), err)
+	}
+	return nil
+}
+
+// All runs a query and keeps its record batches.
+func (s *Session) All(ctx context.Context, query string) ([]arrow.RecordBatch, error) {
+	var out []arrow.RecordBatch
+	err := s.Each(ctx, query, func(rec arrow.RecordBatch) error {
+		rec.Retain()
+		out = append(out, rec)
+		return nil
+	})
+	return out, err
+}
+
+// Int runs a query that gives one whole number.
+func (s *Session) Int(ctx context.Context, query string) (int64, error) {
+	var n int64
+	err := s.Each(ctx, "SELECT CAST(("+query+") AS BIGINT)", func(rec arrow.RecordBatch) error {
+		n = rec.Column(0).(*array.Int64).Value(0)
+		return nil
+	})
+	return n, err
+}
+
+var viewNumber atomic.Int64
+
+// Insert adds record batches to a table. Their columns must be the table's, in
+// its order.
+func (s *Session) Insert(ctx context.Context, table string, schema *arrow.Schema, batches ...arrow.RecordBatch) error {
+	if len(batches) == 0 {
+		return nil
+	}
+	reader, err := array.NewRecordReader(schema, batches)
+	if err != nil {
+		return fmt.Errorf("cannot insert into %s: %w", table, err)
+	}
+	defer reader.Release()
+	return s.InsertReader(ctx, table, reader)
+}
+
+// InsertReader is Insert for a stream.
+func (s *Session) InsertReader(ctx context.Context, table string, reader array.RecordReader) error {
+	view := fmt.Sprintf("arrow_view_%d", viewNumber.Add(1))
+	release, err := s.arrow.RegisterView(reader, view)
+	if err != nil {
+		return fmt.Errorf("cannot insert into %s: %w", table, err)
+	}
+	defer release()
+	err = s.Exec(ctx, "INSERT INTO "+table+" SELECT * FROM "+view)
+	if err == nil {
+		err = reader.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot insert into %s: %w", table, err)
+	}
+	return s.Exec(ctx, "DROP VIEW IF EXISTS "+view)
+}
+
+// CreateTable makes an empty table, and its namespace when that is new.
+func (s *Session) CreateTable(ctx context.Context, name string, columns []project.Column) error {
+	namespace, _, _ := strings.Cut(name, ".")
+	if err := s.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+namespace); err != nil {
+		return err
+	}
+	return s.Exec(ctx, "CREATE OR REPLACE TABLE "+name+" ("+compile.ColumnsSQL(columns)+")")
+}
+
+// CreateSeeds makes the seeds' tables.
+func (s *Session) CreateSeeds(ctx context.Context, p *project.Project) error {
+	for _, seed := range p.Seeds {
+		if err := s.CreateTable(ctx, seed.Name, seed.Columns); err != nil {
+			return err
+		}
+		for _, row := range seed.Rows {
+			args := make([]any, len(row))
+			for i, v := range row {
+				args[i] = v
+			}
+			marks := strings.TrimSuffix(strings.Repeat("?,", len(row)), ",")
+			if err := s.Exec(ctx, "INSERT INTO "+seed.Name+" VALUES ("+marks+")", args...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func shorten(query string) string {
+	query = strings.Join(strings.Fields(query), " ")
+	if len(query) > 160 {
+		return query[:157] + "..."
+	}
+	return query
+}

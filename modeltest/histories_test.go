@@ -1,0 +1,52 @@
+package modeltest_test
+
+import (
+	"context"
+	"flag"
+	"os"
+	"testing"
+	"time"
+
+	"lockstep/compile"
+	"lockstep/engine/duckdb"
+	"lockstep/modeltest"
+	"lockstep/project"
+)
+
+var (
+	histories = flag.Int("histories", 20, "random histories per project")
+	seed      = flag.Uint64("seed", 0, "seed of the first history; 0: by the clock")
+)
+
+func firstSeed(t *testing.T) uint64 {
+	if *seed != 0 {
+		return *seed
+	}
+	s := uint64(time.Now().UnixNano()) >> 10
+	t.Logf("first seed %d (replay with -seed %d -histories 1 for the first)", s, s)
+	return s
+}
+
+func load(t *testing.T, dir string) *compile.Program {
+	t.Helper()
+	p, err := project.Load(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog, err := compile.Compile(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prog
+}
+
+func TestHistoriesOfTheBundledProject(t *testing.T) {
+	r := &modeltest.Runner{Engine: duckdb.Engine{}, Program: load(t, "../examples/olist")}
+	f, err := r.Fuzz(context.Background(), firstSeed(t), *histories, 8, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f != nil {
+		t.Fatal(f)
+	}
+}
