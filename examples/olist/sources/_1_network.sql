@@ -2,8 +2,12 @@
 -- written. Every delay is the md5 of a fixed text and the record, so that a
 -- replay is the same every time.
 
+-- A number from 0 below n.
+CREATE MACRO chance(what, record, n) AS
+  CAST(CAST(md5_number(what || '/' || record) & CAST(4294967295 AS UHUGEINT) AS UBIGINT) % n AS INTEGER);
+
 -- [50, 100) milliseconds.
-CREATE MACRO delay_ms(what, record) AS 50 + CAST(md5_number_lower(what || '/' || record) % 50 AS INTEGER);
+CREATE MACRO delay_ms(what, record) AS 50 + chance(what, record, 50);
 CREATE MACRO delay(what, record) AS to_milliseconds(delay_ms(what, record));
 
 -- Five digits as text.

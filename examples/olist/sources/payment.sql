@@ -3,7 +3,7 @@
 WITH part AS (
   SELECT p.*, o.customer_id, o.order_purchase_timestamp,
     CASE WHEN row_number() OVER last_first = 1 THEN 0
-      ELSE 20 + CAST(md5_number_lower('payment/' || concat_ws('/', p.order_id, p.payment_sequential)) % 21 AS INTEGER)
+      ELSE 20 + chance('earlier', concat_ws('/', p.order_id, p.payment_sequential), 21)
     END AS gap
   FROM raw.order_payments p LEFT JOIN raw.orders o ON o.order_id = p.order_id
   WINDOW last_first AS (PARTITION BY p.order_id ORDER BY p.payment_sequential DESC NULLS LAST, p.source_line)
