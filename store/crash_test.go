@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -104,7 +105,7 @@ func TestKillLeavesWholeSteps(t *testing.T) {
 	dir := t.TempDir()
 	var acked int64
 	for range 8 {
-		acked = runAndKill(t, dir, 1+r.IntN(20), acked)
+		acked = runAndKill(t, dir, 1+r.IntN(20), acked, func() {})
 		s := open(t, dir)
 		step := checkSteps(t, s)
 		if step < acked {
@@ -114,9 +115,25 @@ func TestKillLeavesWholeSteps(t *testing.T) {
 	}
 }
 
+func TestAnotherProcessHoldsTheLock(t *testing.T) {
+	dir := t.TempDir()
+	tried := false
+	runAndKill(t, dir, 1, 0, func() {
+		tried = true
+		if s, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) {
+			t.Errorf("store %v, error %v; want %v", s, err, ErrLocked)
+		}
+	})
+	if !tried {
+		t.Error("the process was not there")
+	}
+	open(t, dir).Close() // and it is free when that process is gone
+}
+
 // runAndKill kills a committing process some steps after it began, in the
 // middle of whatever it does then, and gives the last step that it reported.
-func runAndKill(t *testing.T, dir string, steps int, acked int64) int64 {
+// before is called right before the kill.
+func runAndKill(t *testing.T, dir string, steps int, acked int64, before func()) int64 {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), crashDirVariable+"="+dir)
@@ -132,6 +149,7 @@ func runAndKill(t *testing.T, dir string, steps int, acked int64) int64 {
 	for lines := bufio.NewScanner(out); lines.Scan(); steps-- {
 		acked, _ = strconv.ParseInt(lines.Text(), 10, 64)
 		if steps == 1 {
+			before()
 			cmd.Process.Kill()
 		}
 	}
@@ -145,7 +163,7 @@ func runAndKill(t *testing.T, dir string, steps int, acked int64) int64 {
 func TestPowerCutLeavesWholeSteps(t *testing.T) {
 	r := seeded(t)
 	mem := vfs.NewCrashableMem()
-	for range 40 {
+	for range 15 {
 		s, err := Open("state", Options{MemTableBytes: 1 << 20, fs: mem})
 		if err != nil {
 			t.Fatal(err)

@@ -47,6 +47,9 @@ func sorted(tuples []Hash) []Hash {
 
 func (s *Store) lookup(index uint32, tuples []Hash) (rows Rows, err error) {
 	start, end := indexBounds(index)
+	// UseL6Filters stays off: it makes absent tuples ten times cheaper (0.4 for
+	// 5 ms of 1,000), but the filters of the lowest level then push rows out of
+	// the cache, and reading tuples that are there costs half as much again.
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: start, UpperBound: end})
 	if err != nil {
 		return rows, err
