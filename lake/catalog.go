@@ -64,7 +64,7 @@ func openCatalog(ctx context.Context, path, warehouse string, hook func(context.
 	}
 	c := &catalog{db: db, path: path, warehouse: warehouse, hook: hook, loaded: map[string]*table.Table{}}
 	if _, err := db.ExecContext(ctx, catalogTables); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open catalog %s: %w; if the file is damaged, move it away: it is made again from the tables' metadata", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("cannot open catalog %s: %w; if the file is damaged, move it away with its -wal and -shm: it is made again from the tables' metadata", path, err), db.Close())
 	}
 	if err := c.recover(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -95,6 +95,8 @@ type Lake struct {
 	cat  *catalog
 	log  *slog.Logger
 
+	upkeep sync.Mutex // one Maintain at a time: it removes files
+
 	mu    sync.Mutex
 	locks map[string]*sync.Mutex // by table: one committer at a time
 	live  map[string]*Bronze     // open bronze tables by name

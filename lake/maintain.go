@@ -67,7 +67,10 @@ func (r *Report) add(o Report) {
 // nothing names, table by table. Snapshots in spare, those of all manifests,
 // those that readers hold and the current ones stay. A table whose upkeep fails does not stop that of
 // the others; ErrConflict on a table is no failure, it will be done next time.
+// Appends to a table wait only for its commits, not while files are merged.
 func (l *Lake) Maintain(ctx context.Context, spare map[string][]int64, up Upkeep) (Report, error) {
+	l.upkeep.Lock()
+	defer l.upkeep.Unlock()
 	var report Report
 	named, err := l.namedSnapshots(ctx, spare)
 	if err != nil {
@@ -125,78 +128,150 @@ func (l *Lake) maintainTable(ctx context.Context, name string, spare []int64, up
 	if err != nil {
 		return report, err
 	}
-	defer l.lock(name)()
-	tbl, err := l.cat.LoadTable(ctx, ident)
+	// Merging takes long, so commits go on meanwhile: it only reads what no
+	// one but Maintain removes, and is committed on top of them.
+	merged, err := l.merge(withOp(ctx, OpCompact), ident, up)
 	if err != nil {
 		return report, err
 	}
-	// An open handle whose outcome is unknown must see the table as its writer
-	// left it; it is looked after once it was read again.
-	l.mu.Lock()
-	b := l.live[name]
-	l.mu.Unlock()
+	defer l.lock(name)()
+	tbl, err := l.cat.LoadTable(ctx, ident)
+	if err != nil {
+		return report, errors.Join(err, merged.remove())
+	}
+	b := l.liveBronze(name)
 	if b != nil && (b.stale != nil || b.tbl.MetadataLocation() != tbl.MetadataLocation()) {
-		return report, nil
+		// Its writer must see the table as it left it, to learn the outcome of
+		// its commit. The table is looked after once it was read again.
+		return report, merged.remove()
 	}
-	for _, part := range []func(context.Context, *table.Table, []int64, Upkeep, *Report) (*table.Table, error){l.compact, l.expire, l.removeOrphans} {
-		if tbl, err = part(ctx, tbl, spare, up, &report); err != nil {
-			break
-		}
-		if b != nil {
-			if err = b.take(tbl); err != nil {
-				break
-			}
-		}
-	}
+	err = l.tidy(ctx, tbl, b, merged, spare, up, &report)
 	if b != nil && errors.Is(err, ErrUnknownOutcome) {
 		b.stale = err
 	}
 	return report, err
 }
 
-// compact merges files of the same size class, all classes in one commit. The
-// rows and the position stay the same.
-func (l *Lake) compact(ctx context.Context, tbl *table.Table, _ []int64, up Upkeep, report *Report) (*table.Table, error) {
-	if up.CompactFiles < 2 || tbl.CurrentSnapshot() == nil {
-		return tbl, nil
+func (l *Lake) liveBronze(name string) *Bronze {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.live[name]
+}
+
+// tidy makes the commits of one table's upkeep. An open handle follows them.
+func (l *Lake) tidy(ctx context.Context, tbl *table.Table, b *Bronze, merged *mergedFiles, spare []int64, up Upkeep, report *Report) error {
+	for _, part := range []func(*table.Table) (*table.Table, error){
+		func(t *table.Table) (*table.Table, error) {
+			return l.compact(withOp(ctx, OpCompact), t, merged, report)
+		},
+		func(t *table.Table) (*table.Table, error) {
+			return l.expire(withOp(ctx, OpExpire), t, spare, up, report)
+		},
+		func(t *table.Table) (*table.Table, error) { return t, l.removeOrphans(ctx, t, up, report) },
+	} {
+		next, err := part(tbl)
+		if err != nil {
+			return err
+		}
+		if tbl = next; b != nil {
+			if err := b.take(tbl); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mergedFiles are new files and the small ones whose rows they hold.
+type mergedFiles struct {
+	groups  []table.CompactionGroupResult
+	written []iceberg.DataFile
+}
+
+// remove takes away what was written in vain.
+func (m *mergedFiles) remove() error { return removeFiles(m.written) }
+
+// merge writes the small files of a table together, by size class. It commits
+// nothing.
+func (l *Lake) merge(ctx context.Context, ident table.Identifier, up Upkeep) (*mergedFiles, error) {
+	m := &mergedFiles{}
+	tbl, err := l.cat.LoadTable(ctx, ident)
+	if err != nil || up.CompactFiles < 2 || tbl.CurrentSnapshot() == nil {
+		return m, err
 	}
 	tasks, err := tbl.Scan().PlanFiles(ctx)
 	if err != nil {
-		return tbl, err
+		return m, err
 	}
-	groups := compactionGroups(tasks, up)
-	if len(groups) == 0 {
-		return tbl, nil
-	}
-	ctx = withOp(ctx, OpCompact)
-	txn := tbl.NewTransaction()
-	if err := txn.AssertRefSnapshotID(table.MainBranch); err != nil {
-		return tbl, err
-	}
-	rewrite := txn.NewRewrite(carriedSummary(tbl))
-	var written []iceberg.DataFile
-	for _, g := range groups {
+	for _, g := range compactionGroups(tasks, up) {
 		res, err := table.ExecuteCompactionGroup(ctx, tbl, g)
-		written = append(written, res.NewDataFiles...)
+		m.written = append(m.written, res.NewDataFiles...)
 		if err != nil {
-			return tbl, errors.Join(err, removeFiles(written))
+			return m, errors.Join(fmt.Errorf("cannot merge small files: %w", err), m.remove())
 		}
-		rewrite.ApplyResult(res)
-		report.FilesCompacted += len(res.OldDataFiles)
+		m.groups = append(m.groups, res)
+	}
+	if len(m.groups) == 0 {
+		return m, nil
 	}
 	if err := l.hook(ctx, PointFiles, tableName(tbl)); err != nil {
-		return tbl, errors.Join(err, removeFiles(written))
+		return m, errors.Join(err, m.remove())
+	}
+	return m, nil
+}
+
+// compact puts merged files in the place of the small ones, in one commit.
+// Rows and position stay the same.
+func (l *Lake) compact(ctx context.Context, tbl *table.Table, merged *mergedFiles, report *Report) (*table.Table, error) {
+	if len(merged.groups) == 0 {
+		return tbl, nil
+	}
+	current, err := currentContents(ctx, tbl)
+	if err != nil {
+		return tbl, errors.Join(err, merged.remove())
+	}
+	if !merged.fit(current) { // the table was replaced meanwhile
+		return tbl, merged.remove()
+	}
+	txn := tbl.NewTransaction()
+	if err := txn.AssertRefSnapshotID(table.MainBranch); err != nil {
+		return tbl, errors.Join(err, merged.remove())
+	}
+	rewrite := txn.NewRewrite(carriedSummary(tbl))
+	for _, g := range merged.groups {
+		rewrite.ApplyResult(g)
+		report.FilesCompacted += len(g.OldDataFiles)
 	}
 	if err := rewrite.Commit(ctx); err != nil {
-		return tbl, errors.Join(err, removeFiles(written))
+		return tbl, errors.Join(err, merged.remove())
 	}
-	next, err := commit(ctx, txn, written)
+	next, err := commit(ctx, txn, merged.written)
 	if err != nil {
 		return tbl, err
 	}
 	report.Compactions++
-	report.FilesWritten += len(written)
+	report.FilesWritten += len(merged.written)
 	return next, nil
+}
+
+// fit says whether the files that were merged are still the table's, and
+// still whole.
+func (m *mergedFiles) fit(current contents) bool {
+	if len(current.deletes) > 0 {
+		return false
+	}
+	now := map[string]bool{}
+	for _, f := range current.data {
+		now[f.FilePath()] = true
+	}
+	for _, g := range m.groups {
+		for _, f := range g.OldDataFiles {
+			if !now[f.FilePath()] {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // compactionGroups are the files to merge: by table partition and size class,
@@ -252,7 +327,6 @@ func (l *Lake) expire(ctx context.Context, tbl *table.Table, spare []int64, up U
 	if len(ids) == 0 {
 		return tbl, nil
 	}
-	ctx = withOp(ctx, OpExpire)
 	remove := table.NewRemoveSnapshotsUpdate(ids, true)
 	next, err := l.commitMetadata(ctx, tbl, remove)
 	if err != nil {
@@ -291,17 +365,17 @@ func expirable(meta table.Metadata, spare []int64, up Upkeep) []int64 {
 
 // removeOrphans removes files that no metadata of the table names: what a
 // crash left between writing and committing.
-func (l *Lake) removeOrphans(ctx context.Context, tbl *table.Table, _ []int64, up Upkeep, report *Report) (*table.Table, error) {
+func (l *Lake) removeOrphans(ctx context.Context, tbl *table.Table, up Upkeep, report *Report) error {
 	if up.OrphansOlderThan <= 0 {
-		return tbl, nil
+		return nil
 	}
 	res, err := tbl.DeleteOrphanFiles(ctx, table.WithFilesOlderThan(up.OrphansOlderThan))
 	report.OrphansRemoved += len(res.DeletedFiles)
 	report.OrphanBytes += res.TotalSizeBytes
 	if err != nil {
-		return tbl, fmt.Errorf("cannot remove orphaned files: %w", err)
+		return fmt.Errorf("cannot remove orphaned files: %w", err)
 	}
-	return tbl, nil
+	return nil
 }
 
 // removeTemps removes manifests that were never linked.

@@ -251,3 +251,36 @@ func TestDamagedTableIsNamed(t *testing.T) {
 		t.Errorf("damaged metadata: %v", err)
 	}
 }
+
+func TestDamagedCatalogIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "catalog.db"), []byte(strings.Repeat("not a database", 1000)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "catalog.db") {
+		t.Errorf("damaged catalog: %v", err)
+	}
+	if _, err := Open(context.Background(), filepath.Join(dir, "catalog.db")); err == nil {
+		t.Error("a file was opened as a lake")
+	}
+}
+
+// TestReplaceDuringMerge replaces a table while its old files are merged.
+func TestReplaceDuringMerge(t *testing.T) {
+	var l *Lake
+	cs, once := columns(t, "n", "int"), true
+	l = open(t, t.TempDir(), Options{Hook: func(e Event) error {
+		if e.Op == OpCompact && e.Point == PointFiles && once {
+			once = false
+			mustReplace(t, l, "gold.t", cs, nil, batch(t, cs, []any{7}))
+		}
+		return nil
+	}})
+	b := mustBronze(t, l, "gold.t", cs) // to get many files
+	for i := range 10 {
+		mustAppend(t, b, position(int64(i), int64(i)), batch(t, cs, []any{i}))
+	}
+	delete(l.live, "gold.t")
+	equal(t, "compactions", mustMaintain(t, l, nil, often).Compactions, 0)
+	equal(t, "rows", rowsOf(t, duck(t), l, "gold.t", 0), [][]string{{"7"}})
+}
