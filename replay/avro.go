@@ -116,6 +116,17 @@ func parseAvroType(raw json.RawMessage) (avroType, error) {
 	return t, nil
 }
 
+// required are the fields that the schema does not allow to be null.
+func (e *encoder) required() []string {
+	var names []string
+	for _, f := range e.fields {
+		if !f.nullable {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
 // bindBatch points the encoder to a batch whose first columns are the fields.
 func (e *encoder) bindBatch(b arrow.RecordBatch) error {
 	for i := range e.fields {

@@ -44,10 +44,16 @@ type Config struct {
 
 	// Progress is told what was done, about twice a second and at the end.
 	Progress func(Progress)
-	// Hook is called at named points, for crash tests.
+	// Hook is called at the Points, for crash tests.
 	Hook func(point string)
 	Log  *slog.Logger
 }
+
+// Points are the names with which Hook is called, in order: when the inputs
+// were recorded; before events are prepared; when they are, but not yet
+// declared ready; when topics and schemas are there; after each record was handed to
+// the client; when the log has taken the last.
+var Points = []string{"replay.identity", "replay.prepare", "replay.prepared", "replay.schemas", "replay.record", "replay.sent"}
 
 // Phase is what a replay is doing.
 type Phase string

@@ -2,9 +2,7 @@ package replay
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -45,6 +43,11 @@ func Open(ctx context.Context, c Config) (*Events, error) {
 }
 
 func open(ctx context.Context, c Config, id *identity) (*Events, error) {
+	for _, s := range c.sources() {
+		if _, err := newEncoder(s); err != nil {
+			return nil, err
+		}
+	}
 	dir := filepath.Join(c.WorkDir, spoolFolder+id.String())
 	if _, err := os.Stat(filepath.Join(dir, spoolsReady)); err != nil {
 		if err := makeSpools(ctx, c, id, dir); err != nil {
@@ -134,9 +137,6 @@ func (e *Events) Next(ev *Event) (bool, error) {
 		return false, err
 	}
 	s := e.current
-	if s.keys.IsNull(s.row) {
-		return false, fmt.Errorf("cannot replay topic %s: its query gives no %s for event %d, but each event needs its key; correct %s or its input", s.source.Topic, s.source.Key, s.ordinal, s.source.Query)
-	}
 	*ev = Event{Source: s.source, Key: s.keys.Value(s.row), Time: s.time(), Ordinal: s.ordinal, Batch: s.batch, Row: s.row}
 	return true, nil
 }
@@ -190,11 +190,4 @@ func (e *Events) Close() error {
 	}
 	e.spools = nil
 	return nil
-}
-
-// IsFault says whether an error of Open or Run is the inputs' own: a file
-// that is missing, or does not hold what sources.yaml declares.
-func IsFault(err error) bool {
-	var faults project.Problems
-	return errors.As(err, &faults) || errors.Is(err, fs.ErrNotExist)
 }

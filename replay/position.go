@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -65,6 +66,9 @@ type tail struct {
 	ordinal  int64 // -1: not found yet
 	id       [8]byte
 }
+
+// tailPatience is how long a read of the log may bring nothing.
+const tailPatience = 30 * time.Second
 
 const firstWindow = 64 // records; later windows are 16 times as wide
 
@@ -164,7 +168,9 @@ func searchPass(ctx context.Context, c Config, open map[string]map[int32]kgo.Off
 		pending += len(partitions)
 	}
 	for pending > 0 {
-		fetches := cl.PollFetches(ctx)
+		poll, cancel := context.WithTimeout(ctx, tailPatience)
+		fetches := cl.PollFetches(poll)
+		cancel()
 		if errs := fetches.Errors(); len(errs) > 0 {
 			return fmt.Errorf("cannot read where the replay of topic %s stopped: %w", errs[0].Topic, errs[0].Err)
 		}

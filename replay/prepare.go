@@ -67,7 +67,7 @@ type preparer struct {
 
 func newPreparer(ctx context.Context, c Config, dir string) (*preparer, error) {
 	p := &preparer{Config: c, dir: dir}
-	connector, err := duckdb.NewConnector(p.file(), nil)
+	connector, err := duckdb.NewConnector("", nil) // in memory, which spills as well
 	if err != nil {
 		return nil, fmt.Errorf("cannot open a database to prepare events in %s: %w", dir, err)
 	}
@@ -86,13 +86,9 @@ func newPreparer(ctx context.Context, c Config, dir string) (*preparer, error) {
 	return p, nil
 }
 
-func (p *preparer) file() string { return filepath.Join(p.dir, "prepare.duckdb") }
-
 // close gives back memory and disk: only the spools stay.
 func (p *preparer) close() {
-	err := errors.Join(p.conn.Close(), p.db.Close(), os.RemoveAll(filepath.Join(p.dir, "spill")),
-		os.Remove(p.file()))
-	os.Remove(p.file() + ".wal")
+	err := errors.Join(p.conn.Close(), p.db.Close(), os.RemoveAll(filepath.Join(p.dir, "spill")))
 	if err != nil {
 		p.Log.Warn("cannot clean up after preparing events", "dir", p.dir, "err", err)
 	}
@@ -181,7 +177,30 @@ func (p *preparer) spool(ctx context.Context, s *project.Source) error {
 		strings.Join(names, ", "), keyColumn,
 		quoted(s.EventTime), keyColumn, sourceLine, strings.Join(names, ", "),
 		literal(spoolFile(p.dir, s)), spoolRowGroup)
-	return p.exec(ctx, sorted, fmt.Sprintf("make the events of topic %s with %s", s.Topic, s.Query))
+	if err := p.exec(ctx, sorted, fmt.Sprintf("make the events of topic %s with %s", s.Topic, s.Query)); err != nil {
+		return err
+	}
+	return p.checkRequired(ctx, s)
+}
+
+// checkRequired refuses events without a key, or without a value that the
+// schema demands, before anything is sent.
+func (p *preparer) checkRequired(ctx context.Context, s *project.Source) error {
+	e, err := newEncoder(s)
+	if err != nil {
+		return err
+	}
+	for _, field := range append(e.required(), s.Key) {
+		var missing int64
+		count := fmt.Sprintf("SELECT count(*) - count(%s) FROM read_parquet(%s)", quoted(field), literal(spoolFile(p.dir, s)))
+		if err := p.conn.QueryRowContext(ctx, count).Scan(&missing); err != nil {
+			return fmt.Errorf("cannot read the events of topic %s: %w", s.Topic, err)
+		}
+		if missing > 0 {
+			return fmt.Errorf("cannot replay topic %s: %d of its events have no %s, which each needs; correct the input or leave them out in %s", s.Topic, missing, field, s.Query)
+		}
+	}
+	return nil
 }
 
 // trimSQL drops the semicolon at the end, so that the query can stand in

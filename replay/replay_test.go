@@ -96,10 +96,12 @@ func writeData(t *testing.T, n int) string {
 
 func write(t *testing.T, name, text string) {
 	t.Helper()
-	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+	if err := writeFile(name, text); err != nil {
 		t.Fatal(err)
 	}
 }
+
+func writeFile(name, text string) error { return os.WriteFile(name, []byte(text), 0o644) }
 
 // cluster is a log on disk and a registry.
 type cluster struct {
@@ -259,8 +261,6 @@ func checkValues(t *testing.T, k *cluster, all map[string][]*kgo.Record) {
 		t.Errorf("%d notes", len(notes))
 	}
 }
-
-var errKilled = errors.New("killed")
 
 // TestContinue stops runs at random records, now and then with foreign records
 // behind them, until one comes to the end.

@@ -121,6 +121,9 @@ func (s *sender) run(ctx context.Context) (Result, error) {
 	if s.failure != nil {
 		err = s.failure
 	}
+	if err == nil {
+		s.Hook("replay.sent")
+	}
 	result := Result{Events: s.inLog.Load(), Before: s.before, Topics: s.events.Counts()}
 	s.meter.stop(err == nil)
 	return result, err

@@ -30,7 +30,7 @@ func TestSampleSteps(t *testing.T) {
 	events := open(t, replay.Config{Data: data})
 	prog := compiled(t)
 	ctx := context.Background()
-	eng := duckdb.Engine{}
+	eng := duckdb.Engine{Options: duckdb.Options{Threads: 1}}
 	stream, err := eng.Open(ctx, prog, t.TempDir(), store.Options{})
 	if err != nil {
 		t.Fatal(err)
