@@ -128,7 +128,7 @@ func (l *Lake) removeOldMetadata(before, next table.Metadata) {
 		if kept[e.MetadataFile] {
 			continue
 		}
-		if err := (durableFS{}).Remove(e.MetadataFile); err != nil {
+		if err := l.cat.files.Remove(e.MetadataFile); err != nil {
 			l.log.Warn("cannot remove old metadata file", "file", e.MetadataFile, "error", err)
 		}
 	}
@@ -296,23 +296,23 @@ func (b *Bronze) append(ctx context.Context, batches []arrow.RecordBatch, pos Po
 		return nil, err
 	}
 	if err := b.lake.hook(ctx, PointFiles, b.name); err != nil {
-		return nil, errors.Join(err, removeFiles(files))
+		return nil, errors.Join(err, b.lake.removeFiles(files))
 	}
 	txn := b.tbl.NewTransaction()
 	if err := txn.AssertRefSnapshotID(table.MainBranch); err != nil {
-		return nil, errors.Join(err, removeFiles(files))
+		return nil, errors.Join(err, b.lake.removeFiles(files))
 	}
 	if err := addFiles(ctx, txn, files, iceberg.Properties{positionKey: text}); err != nil {
-		return nil, errors.Join(err, removeFiles(files))
+		return nil, errors.Join(err, b.lake.removeFiles(files))
 	}
-	return commit(ctx, txn, files)
+	return b.lake.commit(ctx, txn, files)
 }
 
 func (b *Bronze) write(ctx context.Context, batches []arrow.RecordBatch) ([]iceberg.DataFile, error) {
 	if len(batches) == 0 {
 		return nil, nil
 	}
-	return writeFiles(ctx, b.tbl, batches[0].Schema(), eachBatch(batches))
+	return b.lake.writeFiles(ctx, b.tbl, batches[0].Schema(), eachBatch(batches))
 }
 
 func eachBatch(batches []arrow.RecordBatch) iter.Seq2[arrow.RecordBatch, error] {

@@ -50,6 +50,7 @@ type catalog struct {
 	db        *sql.DB
 	path      string
 	warehouse string
+	files     tableFS
 	hook      func(ctx context.Context, point, name string) error
 
 	mu     sync.Mutex
@@ -62,7 +63,7 @@ func openCatalog(ctx context.Context, path, warehouse string, hook func(context.
 	if err != nil {
 		return nil, fmt.Errorf("cannot open catalog %s: %w", path, err)
 	}
-	c := &catalog{db: db, path: path, warehouse: warehouse, hook: hook, loaded: map[string]*table.Table{}}
+	c := &catalog{db: db, path: path, warehouse: warehouse, files: newTableFS(), hook: hook, loaded: map[string]*table.Table{}}
 	if _, err := db.ExecContext(ctx, catalogTables); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot open catalog %s: %w; if the file is damaged, move it away with its -wal and -shm: it is made again from the tables' metadata", path, err), db.Close())
 	}
@@ -79,7 +80,7 @@ func (c *catalog) folder(ident table.Identifier) string {
 	return filepath.Join(c.warehouse, ident[0], ident[1])
 }
 
-func (c *catalog) fs(context.Context) (iceio.IO, error) { return durableFS{}, nil }
+func (c *catalog) fs(context.Context) (iceio.IO, error) { return c.files, nil }
 
 func (c *catalog) tables(ctx context.Context) ([]string, error) {
 	rows, err := c.db.QueryContext(ctx, `SELECT table_namespace || '.' || table_name FROM iceberg_tables WHERE catalog_name = ? ORDER BY 1`, catalogName)
@@ -160,7 +161,7 @@ func (c *catalog) create(ctx context.Context, ident table.Identifier, sc *iceber
 		return nil, err
 	}
 	if err := c.hook(ctx, PointMetadata, name); err != nil {
-		return nil, errors.Join(err, durableFS{}.Remove(loc))
+		return nil, errors.Join(err, c.files.Remove(loc))
 	}
 	ctx = context.WithoutCancel(ctx)
 	_, err = c.db.ExecContext(ctx, insertNamespace, catalogName, ident[0])
@@ -199,7 +200,7 @@ func (c *catalog) CommitTable(ctx context.Context, ident table.Identifier, reqs 
 		return nil, "", err
 	}
 	if err := c.hook(ctx, PointMetadata, name); err != nil {
-		return nil, "", errors.Join(err, durableFS{}.Remove(loc))
+		return nil, "", errors.Join(err, c.files.Remove(loc))
 	}
 	if err := c.swap(ctx, ident, cur.MetadataLocation(), loc); err != nil {
 		return nil, "", err
@@ -227,7 +228,7 @@ func (c *catalog) swap(ctx context.Context, ident table.Identifier, from, to str
 		return c.failed(name, to, err)
 	}
 	if n, _ := res.RowsAffected(); n == 0 {
-		return errors.Join(fmt.Errorf("table %s: %w", name, conflict), durableFS{}.Remove(to))
+		return errors.Join(fmt.Errorf("table %s: %w", name, conflict), c.files.Remove(to))
 	}
 	return nil
 }
@@ -239,9 +240,9 @@ func (c *catalog) failed(name, loc string, err error) error {
 	if errors.As(err, &se) {
 		switch se.Code {
 		case sqlite3.ErrConstraint:
-			return errors.Join(fmt.Errorf("table %s: %w: %w", name, conflict, err), durableFS{}.Remove(loc))
+			return errors.Join(fmt.Errorf("table %s: %w: %w", name, conflict, err), c.files.Remove(loc))
 		case sqlite3.ErrBusy, sqlite3.ErrLocked, sqlite3.ErrFull, sqlite3.ErrReadonly, sqlite3.ErrCantOpen, sqlite3.ErrPerm:
-			return errors.Join(fmt.Errorf("cannot commit table %s to catalog %s: %w", name, c.path, err), durableFS{}.Remove(loc))
+			return errors.Join(fmt.Errorf("cannot commit table %s to catalog %s: %w", name, c.path, err), c.files.Remove(loc))
 		}
 	}
 	return fmt.Errorf("table %s in catalog %s: %w: %w", name, c.path, ErrUnknownOutcome, err)
@@ -258,15 +259,16 @@ func (c *catalog) drop(ctx context.Context, ident table.Identifier) error {
 	return nil
 }
 
-// write puts a metadata file on the disk and gives its URI.
+// write writes a metadata file and gives its URI. It and all other files of
+// the table are then on the disk.
 func (c *catalog) write(ident table.Identifier, meta table.Metadata, version int) (string, error) {
 	loc := uriOf(filepath.Join(c.folder(ident), "metadata", fmt.Sprintf("%05d-%s.metadata.json", version, uuid.NewString())))
 	var buf bytes.Buffer
 	if err := json.NewEncoder(&buf).Encode(meta); err != nil {
 		return "", fmt.Errorf("cannot encode metadata of table %s.%s: %w", ident[0], ident[1], err)
 	}
-	if err := (durableFS{}).WriteFile(loc, buf.Bytes()); err != nil {
-		return "", errors.Join(fmt.Errorf("cannot write metadata of table %s.%s: %w", ident[0], ident[1], err), durableFS{}.Remove(loc))
+	if err := errors.Join(c.files.WriteFile(loc, buf.Bytes()), c.files.sync(c.folder(ident))); err != nil {
+		return "", errors.Join(fmt.Errorf("cannot write metadata of table %s.%s: %w", ident[0], ident[1], err), c.files.Remove(loc))
 	}
 	return loc, nil
 }

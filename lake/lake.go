@@ -40,9 +40,9 @@ var ErrNoSnapshot = errors.New("no such snapshot")
 
 // Points at which Options.Hook is called, in the order of a commit.
 const (
-	// PointFiles: data files are on disk, no metadata yet.
+	// PointFiles: data files are written, no metadata yet.
 	PointFiles = "files"
-	// PointMetadata: all metadata is on disk, the catalog still points to the
+	// PointMetadata: all files are on the disk, the catalog still points to the
 	// state before.
 	PointMetadata = "metadata"
 	// PointCommitted: the catalog points to the new state, the caller does not
@@ -117,7 +117,7 @@ func OpenWith(ctx context.Context, dir string, opts Options) (*Lake, error) {
 		return nil, fmt.Errorf("cannot resolve lake folder %q: %w", dir, err)
 	}
 	for _, d := range []string{abs, filepath.Join(abs, "warehouse"), filepath.Join(abs, "manifests")} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+		if err := makeDir(d); err != nil {
 			return nil, fmt.Errorf("cannot make lake folder: %w", err)
 		}
 	}

@@ -184,17 +184,18 @@ func (l *Lake) tidy(ctx context.Context, tbl *table.Table, b *Bronze, merged *me
 
 // mergedFiles are new files and the small ones whose rows they hold.
 type mergedFiles struct {
+	lake    *Lake
 	groups  []table.CompactionGroupResult
 	written []iceberg.DataFile
 }
 
 // remove takes away what was written in vain.
-func (m *mergedFiles) remove() error { return removeFiles(m.written) }
+func (m *mergedFiles) remove() error { return m.lake.removeFiles(m.written) }
 
 // merge writes the small files of a table together, by size class. It commits
 // nothing.
 func (l *Lake) merge(ctx context.Context, ident table.Identifier, up Upkeep) (*mergedFiles, error) {
-	m := &mergedFiles{}
+	m := &mergedFiles{lake: l}
 	tbl, err := l.cat.LoadTable(ctx, ident)
 	if err != nil || up.CompactFiles < 2 || tbl.CurrentSnapshot() == nil {
 		return m, err
@@ -214,7 +215,7 @@ func (l *Lake) merge(ctx context.Context, ident table.Identifier, up Upkeep) (*m
 	if len(m.groups) == 0 {
 		return m, nil
 	}
-	if err := l.hook(ctx, PointFiles, tableName(tbl)); err != nil {
+	if err := errors.Join(l.cat.files.sync(l.cat.folder(ident)), l.hook(ctx, PointFiles, tableName(tbl))); err != nil {
 		return m, errors.Join(err, m.remove())
 	}
 	return m, nil
@@ -245,7 +246,7 @@ func (l *Lake) compact(ctx context.Context, tbl *table.Table, merged *mergedFile
 	if err := rewrite.Commit(ctx); err != nil {
 		return tbl, errors.Join(err, merged.remove())
 	}
-	next, err := commit(ctx, txn, merged.written)
+	next, err := l.commit(ctx, txn, merged.written)
 	if err != nil {
 		return tbl, err
 	}

@@ -94,7 +94,7 @@ func (l *Lake) linkManifest(ctx context.Context, m Manifest) error {
 	if err != nil {
 		return fmt.Errorf("cannot publish manifest %d: %w", m.ID, err)
 	}
-	if err := syncDir(filepath.Join(l.dir, "manifests")); err != nil {
+	if err := syncPath(filepath.Join(l.dir, "manifests")); err != nil {
 		return fmt.Errorf("manifest %d: %w: %w", m.ID, ErrUnknownOutcome, err)
 	}
 	if err := l.hook(ctx, PointPublished, ""); err != nil {

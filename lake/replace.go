@@ -92,18 +92,18 @@ func (l *Lake) replace(ctx context.Context, tbl *table.Table, old contents, colu
 	if err != nil {
 		return 0, err
 	}
-	files, err := writeFiles(ctx, target, rows.Schema(), readerRows(rows))
+	files, err := l.writeFiles(ctx, target, rows.Schema(), readerRows(rows))
 	if err != nil {
 		return 0, err
 	}
 	if err := l.hook(ctx, PointFiles, name); err != nil {
-		return 0, errors.Join(err, removeFiles(files))
+		return 0, errors.Join(err, l.removeFiles(files))
 	}
 	txn := target.NewTransaction()
 	if err := stageReplace(ctx, txn, old, files, summary); err != nil {
-		return 0, errors.Join(err, removeFiles(files))
+		return 0, errors.Join(err, l.removeFiles(files))
 	}
-	done, err := commit(ctx, txn, files)
+	done, err := l.commit(ctx, txn, files)
 	if err != nil {
 		return 0, err
 	}

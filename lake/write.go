@@ -32,16 +32,15 @@ var tableProperties = iceberg.Properties{
 	"lockstep.format":                         "1",
 }
 
-// writeFiles writes rows as data files of tbl's schema and partition spec, on
-// disk when it returns. After an error nothing is left behind.
-func writeFiles(ctx context.Context, tbl *table.Table, schema *arrow.Schema, rows iter.Seq2[arrow.RecordBatch, error]) (files []iceberg.DataFile, err error) {
+// writeFiles writes rows as data files of tbl's schema and partition spec. After an error nothing is left behind.
+func (l *Lake) writeFiles(ctx context.Context, tbl *table.Table, schema *arrow.Schema, rows iter.Seq2[arrow.RecordBatch, error]) (files []iceberg.DataFile, err error) {
 	conform, err := newConformer(tbl, schema)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, removeFiles(files))
+			err = errors.Join(err, l.removeFiles(files))
 			files = nil
 		}
 	}()
@@ -69,20 +68,20 @@ func writeFiles(ctx context.Context, tbl *table.Table, schema *arrow.Schema, row
 }
 
 // removeFiles removes data files that no snapshot will name.
-func removeFiles(files []iceberg.DataFile) error {
+func (l *Lake) removeFiles(files []iceberg.DataFile) error {
 	var errs error
 	for _, f := range files {
-		errs = errors.Join(errs, durableFS{}.Remove(f.FilePath()))
+		errs = errors.Join(errs, l.cat.files.Remove(f.FilePath()))
 	}
 	return errs
 }
 
 // commit ends a transaction whose new data files are files. They are removed
 // when it failed for certain.
-func commit(ctx context.Context, txn *table.Transaction, files []iceberg.DataFile) (*table.Table, error) {
+func (l *Lake) commit(ctx context.Context, txn *table.Transaction, files []iceberg.DataFile) (*table.Table, error) {
 	tbl, err := txn.Commit(ctx)
 	if err != nil && !errors.Is(err, ErrUnknownOutcome) {
-		err = errors.Join(err, removeFiles(files))
+		err = errors.Join(err, l.removeFiles(files))
 	}
 	return tbl, err
 }
