@@ -22,7 +22,7 @@ type Session struct {
 	conn  driver.Conn
 	arrow *duckdb.Arrow
 	own   *duckdb.Connector // closed with the session; nil: the database is shared
-	views int
+	view  string            // name under which rows come in
 }
 
 // Options limit a database. Zero values leave DuckDB's own.
@@ -71,7 +71,7 @@ func NewSession(ctx context.Context, connector *duckdb.Connector) (*Session, err
 	if err != nil {
 		return nil, fmt.Errorf("cannot connect to DuckDB: %w", err)
 	}
-	s := &Session{conn: conn}
+	s := &Session{conn: conn, view: fmt.Sprintf("rows_of_session_%d", sessions.Add(1))}
 	if s.arrow, err = duckdb.NewArrowFromConn(conn); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("cannot connect to DuckDB: %w", err)
@@ -155,7 +155,7 @@ func (s *Session) Int(ctx context.Context, query string) (int64, error) {
 	return n, err
 }
 
-var viewNumber atomic.Int64
+var sessions atomic.Int64
 
 // Insert adds record batches to a table. Their columns must be the table's, in
 // its order.
@@ -173,20 +173,21 @@ func (s *Session) Insert(ctx context.Context, table string, schema *arrow.Schema
 
 // InsertReader is Insert for a stream.
 func (s *Session) InsertReader(ctx context.Context, table string, reader array.RecordReader) error {
-	view := fmt.Sprintf("arrow_view_%d", viewNumber.Add(1))
-	release, err := s.arrow.RegisterView(reader, view)
+	// Registering replaces the view of the last insert: one statement less
+	// than dropping it, and nobody else looks at it.
+	release, err := s.arrow.RegisterView(reader, s.view)
 	if err != nil {
 		return fmt.Errorf("cannot insert into %s: %w", table, err)
 	}
 	defer release()
-	err = s.Exec(ctx, "INSERT INTO "+table+" SELECT * FROM "+view)
+	err = s.Exec(ctx, "INSERT INTO "+table+" SELECT * FROM "+s.view)
 	if err == nil {
 		err = reader.Err()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot insert into %s: %w", table, err)
 	}
-	return s.Exec(ctx, "DROP VIEW IF EXISTS "+view)
+	return nil
 }
 
 // CreateTable makes an empty table, and its namespace when that is new.

@@ -203,12 +203,16 @@ func keyColumns(x *compile.Index) []project.Column {
 
 // load fills the working table of a relation with rows.
 func (st *step) load(ctx context.Context, r *compile.Relation, rows *store.Rows) error {
-	if err := st.s.duck.Exec(ctx, "TRUNCATE "+r.Table); err != nil {
-		return err
+	if st.s.filled[r.Table] {
+		if err := st.s.duck.Exec(ctx, "TRUNCATE "+r.Table); err != nil {
+			return err
+		}
+		st.s.filled[r.Table] = false
 	}
 	if rows.Len() == 0 {
 		return nil
 	}
+	st.s.filled[r.Table] = true
 	rec, err := st.s.codecs[r].Decode(*rows, memory.DefaultAllocator)
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ type Stream struct {
 	scopes map[*compile.Relation]*store.Codec
 	keyers map[uint32]*keyer
 	last   int64
-	static map[string]bool // tables whose rows never change
+	filled map[string]bool // working tables that hold rows
 }
 
 // Changes are what a step changed in one model: its scopes that have other
@@ -60,7 +60,7 @@ func (e Engine) Open(ctx context.Context, p *compile.Program, dir string, o stor
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{prog: p, store: st, codecs: map[*compile.Relation]*store.Codec{}, scopes: map[*compile.Relation]*store.Codec{}, keyers: map[uint32]*keyer{}, static: map[string]bool{}}
+	s := &Stream{prog: p, store: st, codecs: map[*compile.Relation]*store.Codec{}, scopes: map[*compile.Relation]*store.Codec{}, keyers: map[uint32]*keyer{}, filled: map[string]bool{}}
 	if err := s.prepare(ctx, e.Options); err != nil {
 		st.Close()
 		return nil, err
@@ -76,14 +76,14 @@ func (e Engine) Open(ctx context.Context, p *compile.Program, dir string, o stor
 }
 
 func (s *Stream) prepare(ctx context.Context, o Options) (err error) {
+	if o.Threads == 0 {
+		o.Threads = 1 // a step's rows are few: more threads cost more than they give
+	}
 	if s.duck, err = OpenMemory(ctx, o); err != nil {
 		return err
 	}
 	if err := s.duck.CreateSeeds(ctx, s.prog.Project); err != nil {
 		return err
-	}
-	for _, seed := range s.prog.Project.Seeds {
-		s.static[seed.Name] = true
 	}
 	for _, r := range s.prog.Relations {
 		s.codecs[r] = store.NewCodec(r.Columns)

@@ -30,7 +30,7 @@ func TestSampleSteps(t *testing.T) {
 	events := open(t, replay.Config{Data: data})
 	prog := compiled(t)
 	ctx := context.Background()
-	eng := duckdb.Engine{Options: duckdb.Options{Threads: 1}}
+	eng := duckdb.Engine{}
 	stream, err := eng.Open(ctx, prog, t.TempDir(), store.Options{})
 	if err != nil {
 		t.Fatal(err)
