@@ -26,7 +26,7 @@ type Config struct {
 	// nothing runs; it is made again, at the price of the start-up.
 	WorkDir string
 	// MemoryLimit in bytes for sorting; what does not fit goes to WorkDir.
-	// Default 512 MB.
+	// Default 256 MB.
 	MemoryLimit int64
 	// Threads for preparing. Default: one per core.
 	Threads int
@@ -79,7 +79,7 @@ type Progress struct {
 
 func (c Config) withDefaults() Config {
 	if c.MemoryLimit <= 0 {
-		c.MemoryLimit = 512 << 20
+		c.MemoryLimit = 256 << 20
 	}
 	if c.Threads <= 0 {
 		c.Threads = runtime.NumCPU()

@@ -105,9 +105,10 @@ func writeFile(name, text string) error { return os.WriteFile(name, []byte(text)
 
 // cluster is a log on disk and a registry.
 type cluster struct {
-	t        testing.TB
-	brokers  []string
-	registry *sr.Client
+	t           testing.TB
+	brokers     []string
+	registry    *sr.Client
+	registryURL string
 }
 
 func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
@@ -123,7 +124,7 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cluster{t: t, brokers: k.ListenAddrs(), registry: registry}
+	return &cluster{t: t, brokers: k.ListenAddrs(), registry: registry, registryURL: fake.URL()}
 }
 
 func (k *cluster) config(data string) Config {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -31,8 +32,9 @@ func BenchmarkReplay(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	limit, _ := strconv.ParseInt(os.Getenv("LOCKSTEP_LIMIT_MB"), 10, 64) // 0: the default
 	for b.Loop() {
-		replayOnce(b, replay.Config{Project: p, Scale: scale, Seed: 1, Data: os.Getenv("LOCKSTEP_RAW")})
+		replayOnce(b, replay.Config{Project: p, Scale: scale, Seed: 1, Data: os.Getenv("LOCKSTEP_RAW"), MemoryLimit: limit << 20})
 	}
 }
 
@@ -53,10 +55,13 @@ func replayOnce(b *testing.B, c replay.Config) {
 	}
 	c.Brokers, c.WorkDir = k.ListenAddrs(), b.TempDir()
 	var first time.Time
-	var before float64
+	var before, prepared, resident float64
 	c.Progress = func(p replay.Progress) {
+		if p.Phase == replay.Sending {
+			resident = memory()
+		}
 		if p.Phase == replay.Sending && first.IsZero() {
-			first, before = time.Now(), cpu()
+			first, before, prepared = time.Now(), cpu(), maxMemory()
 		}
 	}
 	began, started := time.Now(), cpu()
@@ -70,6 +75,8 @@ func replayOnce(b *testing.B, c replay.Config) {
 	b.ReportMetric((before-started)/events*1e6, "cpu_us_prepare/event")
 	b.ReportMetric(events/time.Since(first).Seconds(), "events/s")
 	b.ReportMetric((cpu()-before)/events*1e6, "cpu_us_send/event")
+	b.ReportMetric(prepared, "MB_max_prepare")
+	b.ReportMetric(resident, "MB_sending")
 	b.ReportMetric(maxMemory(), "MB_max")
 }
 
@@ -80,6 +87,19 @@ func cpu() float64 {
 		panic(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
+// memory is what this process holds now, in MB; 0 where that is not known.
+func memory() float64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	pages, err := strconv.ParseFloat(strings.Fields(string(text))[1], 64)
+	if err != nil {
+		return 0
+	}
+	return pages * float64(os.Getpagesize()) / 1e6
 }
 
 // maxMemory is the most that this process ever held, in MB.
