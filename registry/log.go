@@ -27,7 +27,15 @@ type schemaLog struct {
 	changed chan struct{} // closed when next grows
 
 	writing sync.Mutex // one write at a time: it decides by the state
-	doubt   bool       // the outcome of a write is unknown; under writing
+	pending *outcome   // of a write that was given up waiting for; under writing
+}
+
+// outcome is what became of records that were handed to the client. Its fields
+// are set when done is closed.
+type outcome struct {
+	done chan struct{}
+	next int64 // offset after the last record
+	err  error
 }
 
 // openLog reads the topic to its end and goes on following it.
@@ -127,11 +135,8 @@ func (l *schemaLog) write(ctx context.Context, decide func(*state) ([]entry, err
 	// A client that goes away must not leave a half-known write.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.timeout)
 	defer cancel()
-	if l.doubt {
-		// The client sends in order: behind this record all before it are known.
-		if err := l.append(ctx, []entry{{key: recordKey{KeyType: keyNoop}}}); err != nil {
-			return err
-		}
+	if err := l.settle(ctx); err != nil {
+		return storeError(err)
 	}
 	var entries []entry
 	err := l.read(func(s *state) (err error) {
@@ -144,6 +149,38 @@ func (l *schemaLog) write(ctx context.Context, decide func(*state) ([]entry, err
 	return l.append(ctx, entries)
 }
 
+// settle waits until the outcome of a write that was given up is known and
+// shows in the state. The client sends such a write as soon as it can.
+func (l *schemaLog) settle(ctx context.Context) error {
+	if l.pending == nil {
+		return nil
+	}
+	select {
+	case <-l.pending.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	next := l.pending.next
+	if l.pending.err != nil {
+		// It may be in the log all the same; behind this record it would show.
+		o := l.send(&kgo.Record{Topic: l.topic, Key: []byte(`{"keytype":"NOOP","magic":0}`)})
+		select {
+		case <-o.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if o.err != nil {
+			return o.err
+		}
+		next = o.next
+	}
+	if err := l.await(ctx, next); err != nil {
+		return err
+	}
+	l.pending = nil
+	return nil
+}
+
 func (l *schemaLog) append(ctx context.Context, entries []entry) error {
 	var records []*kgo.Record
 	for _, e := range entries {
@@ -153,16 +190,39 @@ func (l *schemaLog) append(ctx context.Context, entries []entry) error {
 		}
 		records = append(records, r)
 	}
-	l.doubt = true
-	results := l.client.ProduceSync(ctx, records...)
-	if err := results.FirstErr(); err != nil {
+	l.pending = l.send(records...)
+	select {
+	case <-l.pending.done:
+		if err := l.pending.err; err != nil {
+			return storeError(err)
+		}
+	case <-ctx.Done():
+		return storeError(ctx.Err())
+	}
+	if err := l.await(ctx, l.pending.next); err != nil {
 		return storeError(err)
 	}
-	if err := l.await(ctx, records[len(records)-1].Offset+1); err != nil {
-		return storeError(err)
-	}
-	l.doubt = false
+	l.pending = nil
 	return nil
+}
+
+// send hands records to the client, which keeps trying: a record that may be
+// under way cannot be called back.
+func (l *schemaLog) send(records ...*kgo.Record) *outcome {
+	o := &outcome{done: make(chan struct{})}
+	left := len(records)
+	for _, r := range records {
+		l.client.Produce(context.Background(), r, func(r *kgo.Record, err error) {
+			if err != nil && o.err == nil {
+				o.err = err
+			}
+			o.next = max(o.next, r.Offset+1)
+			if left--; left == 0 { // the client calls back one at a time
+				close(o.done)
+			}
+		})
+	}
+	return o
 }
 
 func storeError(err error) error {

@@ -62,6 +62,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), // partition 0
 		kgo.FetchMaxWait(time.Second),
 		kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(250 * time.Millisecond), // a log that is back is found soon
+		kgo.RetryBackoffFn(func(tries int) time.Duration { return min(time.Duration(tries)*100*time.Millisecond, time.Second) }),
 	}, c.ClientOpts...)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
