@@ -50,11 +50,20 @@ func (o Options) dsn() string {
 	return "?" + strings.Join(parts, "&")
 }
 
-// OpenMemory opens a private database in memory.
-func OpenMemory(ctx context.Context, o Options) (*Session, error) {
+// Connector opens a database in memory for several sessions.
+func (o Options) Connector() (*duckdb.Connector, error) {
 	connector, err := duckdb.NewConnector(o.dsn(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open DuckDB: %w", err)
+	}
+	return connector, nil
+}
+
+// OpenMemory opens a private database in memory.
+func OpenMemory(ctx context.Context, o Options) (*Session, error) {
+	connector, err := o.Connector()
+	if err != nil {
+		return nil, err
 	}
 	s, err := NewSession(ctx, connector)
 	if err != nil {
@@ -115,6 +124,22 @@ func (s *Session) Query(ctx context.Context, query string, args ...any) (array.R
 	return r, nil
 }
 
+// CheckReadOnly refuses what is not one statement that reads.
+func (s *Session) CheckReadOnly(query string) error {
+	stmt, err := s.conn.Prepare(query)
+	if err != nil {
+		return err
+	}
+	defer stmt.Close()
+	switch kind, err := stmt.(*duckdb.Stmt).StatementType(); {
+	case err != nil:
+		return err
+	case kind == duckdb.STATEMENT_TYPE_SELECT, kind == duckdb.STATEMENT_TYPE_EXPLAIN:
+		return nil
+	}
+	return errors.New("only statements that read are allowed: SELECT, DESCRIBE, SHOW, EXPLAIN")
+}
+
 // Each runs a query and hands over its record batches; they are valid during
 // the call only.
 func (s *Session) Each(ctx context.Context, query string, f func(arrow.RecordBatch) error) error {
@@ -173,6 +198,11 @@ func (s *Session) Insert(ctx context.Context, table string, schema *arrow.Schema
 
 // InsertReader is Insert for a stream.
 func (s *Session) InsertReader(ctx context.Context, table string, reader array.RecordReader) error {
+	return s.InsertSelect(ctx, table, "*", reader)
+}
+
+// InsertSelect inserts expressions over the columns of a stream.
+func (s *Session) InsertSelect(ctx context.Context, table, exprs string, reader array.RecordReader) error {
 	// Registering replaces the view of the last insert: one statement less
 	// than dropping it, and nobody else looks at it.
 	release, err := s.arrow.RegisterView(reader, s.view)
@@ -180,7 +210,7 @@ func (s *Session) InsertReader(ctx context.Context, table string, reader array.R
 		return fmt.Errorf("cannot insert into %s: %w", table, err)
 	}
 	defer release()
-	err = s.Exec(ctx, "INSERT INTO "+table+" SELECT * FROM "+s.view)
+	err = s.Exec(ctx, "INSERT INTO "+table+" SELECT "+exprs+" FROM "+s.view)
 	if err == nil {
 		err = reader.Err()
 	}
