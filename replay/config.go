@@ -32,7 +32,7 @@ type Config struct {
 	Threads int
 
 	Brokers       []string  // addresses of the log
-	ClientOptions []kgo.Opt // further options: TLS, SASL
+	ClientOptions []kgo.Opt // further options (TLS, SASL); they win over replay's own
 	Registry      *sr.Client
 
 	// Speed is event time per wall time: 3600 plays an hour in a second. 0
@@ -42,7 +42,8 @@ type Config struct {
 	// night does not stall a demonstration. Default 1 s.
 	BaseInterval time.Duration
 
-	// Progress is told what was done, about twice a second and at the end.
+	// Progress is told what was done, about twice a second and at the end, one
+	// call at a time.
 	Progress func(Progress)
 	// Hook is called at the Points, for crash tests.
 	Hook func(point string)

@@ -239,7 +239,8 @@ func TestConfigFaults(t *testing.T) {
 		{func(c *Config) { c.Data = "" }, "--scale"},
 		{func(c *Config) { c.Speed = -1 }, "speed"},
 		{func(c *Config) { c.Project.Sources = c.Project.Sources[2:] }, "outside producers"},
-		{func(c *Config) { c.Data = filepath.Join(c.Data, "none") }, "missing"},
+		{func(c *Config) { c.Data = filepath.Join(c.Data, "none") }, "is not a folder"},
+		{func(c *Config) { os.Remove(filepath.Join(c.Data, "sensors.csv")) }, "sensors.csv: the file is missing"},
 		{func(c *Config) { c.Registry = nil }, "registry"},
 	}
 	k := newCluster(t)

@@ -41,22 +41,39 @@ func identify(c Config) (*identity, error) {
 			return nil, err
 		}
 	}
-	for _, f := range c.Project.RawFiles {
-		id.Inputs["columns of raw."+f.Name] = hash(fmt.Sprint(f.Columns))
-		if c.Data == "" {
-			continue
-		}
-		name := filepath.Join(c.Data, f.File)
-		sum, err := hashFile(name)
-		if err != nil {
-			return nil, err
-		}
-		id.Inputs["file "+f.File] = sum
+	if err := id.addRaw(c); err != nil {
+		return nil, err
 	}
 	for _, s := range c.sources() {
 		id.Inputs["topic "+s.Topic] = hash(fmt.Sprint(s.Key, s.EventTime, s.Partitions, s.Query, s.Fields, string(s.Schema)))
 	}
 	return id, nil
+}
+
+// addRaw names the raw tables and hashes their files. It tells of all files
+// that are missing.
+func (id *identity) addRaw(c Config) error {
+	if c.Data != "" {
+		if err := checkFolder(c.Data, c.Project.RawFiles); err != nil {
+			return err
+		}
+	}
+	var missing project.Problems
+	for _, f := range c.Project.RawFiles {
+		id.Inputs["columns of raw."+f.Name] = hash(fmt.Sprint(f.Columns))
+		if c.Data == "" {
+			continue
+		}
+		sum, err := hashFile(filepath.Join(c.Data, f.File))
+		var found project.Problems
+		if errors.As(err, &found) {
+			missing = append(missing, found...)
+		} else if err != nil {
+			return err
+		}
+		id.Inputs["file "+f.File] = sum
+	}
+	return missing.Err()
 }
 
 func (id *identity) addSQL(fsys fs.FS, pattern string) error {
@@ -79,7 +96,7 @@ func hash(s string) string { return fmt.Sprintf("%016x", xxh3.HashString(s)) }
 func hashFile(name string) (string, error) {
 	f, err := os.Open(name)
 	if errors.Is(err, os.ErrNotExist) {
-		return "", project.Problems{{File: name, What: "the file is missing", Do: "put it there, under exactly this name"}}
+		return "", missingFile(name)
 	}
 	if err != nil {
 		return "", fmt.Errorf("cannot open raw file: %w", err)

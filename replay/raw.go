@@ -47,8 +47,8 @@ func Check(ctx context.Context, dir string, files []*project.RawFile) error {
 // eachRaw opens file by file and lets read consume it, then gathers the
 // faults of all of them.
 func eachRaw(dir string, files []*project.RawFile, read func(*rawReader) error) error {
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return fmt.Errorf("cannot read raw files: %s is not a folder; give --data the folder that holds %s", dir, fileNames(files))
+	if err := checkFolder(dir, files); err != nil {
+		return err
 	}
 	var faults project.Problems
 	for _, f := range files {
@@ -68,6 +68,17 @@ func eachRaw(dir string, files []*project.RawFile, read func(*rawReader) error) 
 		}
 	}
 	return faults.Err()
+}
+
+func checkFolder(dir string, files []*project.RawFile) error {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return fmt.Errorf("cannot read raw files: %s is not a folder; give --data the folder that holds %s", dir, fileNames(files))
+	}
+	return nil
+}
+
+func missingFile(path string) project.Problems {
+	return project.Problems{{File: path, What: "the file is missing", Do: "put it there, under exactly this name"}}
 }
 
 func fileNames(files []*project.RawFile) string {
@@ -101,7 +112,7 @@ func openRaw(dir string, f *project.RawFile) (*rawReader, error) {
 	path := filepath.Join(dir, f.File)
 	file, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, project.Problems{{File: path, What: "the file is missing", Do: "put it there, under exactly this name"}}
+		return nil, missingFile(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open raw file: %w", err)

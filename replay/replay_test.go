@@ -374,3 +374,17 @@ func TestSameBytes(t *testing.T) {
 		}
 	}
 }
+
+func TestCheckQueries(t *testing.T) {
+	p := testProject()
+	if err := CheckQueries(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	files := p.FS.(fstest.MapFS)
+	files["sources/reading.sql"].Data = []byte("SELECT sensor FROM raw.readings")
+	files["sources/sensor.sql"].Data = []byte("SELECT * FROM raw.nothing")
+	err := CheckQueries(context.Background(), p)
+	if err == nil || !strings.Contains(err.Error(), "sources/reading.sql") || !strings.Contains(err.Error(), "sources/sensor.sql") {
+		t.Errorf("error %v does not name both files", err)
+	}
+}

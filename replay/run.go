@@ -44,7 +44,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	cl, err := kgo.NewClient(append(c.clientOptions(), producerOptions()...)...)
+	cl, err := kgo.NewClient(append(producerOptions(), c.clientOptions()...)...)
 	if err != nil {
 		return Result{}, fmt.Errorf("cannot connect to the log: %w", err)
 	}

@@ -1,8 +1,10 @@
 package olist_test
 
 import (
+	"cmp"
 	"context"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 
@@ -21,25 +24,29 @@ import (
 // BenchmarkReplay replays the generated project into a log on disk, as fast as
 // it goes. LOCKSTEP_SCALE sets the scale; the figures of one run tell all.
 func BenchmarkReplay(b *testing.B) {
-	scale := 0.1
-	if s := os.Getenv("LOCKSTEP_SCALE"); s != "" {
-		var err error
-		if scale, err = strconv.ParseFloat(s, 64); err != nil {
-			b.Fatal(err)
-		}
-	}
-	p, err := project.Load(os.DirFS("."))
-	if err != nil {
-		b.Fatal(err)
-	}
+	scale, p := scaleAndProject(b)
 	limit, _ := strconv.ParseInt(os.Getenv("LOCKSTEP_LIMIT_MB"), 10, 64) // 0: the default
 	for b.Loop() {
 		replayOnce(b, replay.Config{Project: p, Scale: scale, Seed: 1, Data: os.Getenv("LOCKSTEP_RAW"), MemoryLimit: limit << 20})
 	}
 }
 
+func scaleAndProject(b *testing.B) (float64, *project.Project) {
+	b.Helper()
+	p, err := project.Load(os.DirFS("."))
+	if err != nil {
+		b.Fatal(err)
+	}
+	scale, err := strconv.ParseFloat(cmp.Or(os.Getenv("LOCKSTEP_SCALE"), "0.1"), 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return scale, p
+}
+
 func replayOnce(b *testing.B, c replay.Config) {
-	options := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(b.TempDir())}
+	dir := b.TempDir()
+	options := []kfake.Opt{kfake.NumBrokers(1), kfake.DataDir(dir)}
 	if os.Getenv("LOCKSTEP_SYNC") != "" {
 		options = append(options, kfake.SyncWrites())
 	}
@@ -52,6 +59,14 @@ func replayOnce(b *testing.B, c replay.Config) {
 	defer fake.Close()
 	if c.Registry, err = sr.NewClient(sr.URLs(fake.URL())); err != nil {
 		b.Fatal(err)
+	}
+	switch os.Getenv("LOCKSTEP_COMPRESSION") {
+	case "none":
+		c.ClientOptions = []kgo.Opt{kgo.ProducerBatchCompression(kgo.NoCompression())}
+	case "lz4":
+		c.ClientOptions = []kgo.Opt{kgo.ProducerBatchCompression(kgo.Lz4Compression())}
+	case "zstd":
+		c.ClientOptions = []kgo.Opt{kgo.ProducerBatchCompression(kgo.ZstdCompression())}
 	}
 	c.Brokers, c.WorkDir = k.ListenAddrs(), b.TempDir()
 	var first time.Time
@@ -75,9 +90,40 @@ func replayOnce(b *testing.B, c replay.Config) {
 	b.ReportMetric((before-started)/events*1e6, "cpu_us_prepare/event")
 	b.ReportMetric(events/time.Since(first).Seconds(), "events/s")
 	b.ReportMetric((cpu()-before)/events*1e6, "cpu_us_send/event")
+	b.ReportMetric(folderBytes(b, dir)/events, "log_bytes/event")
 	b.ReportMetric(prepared, "MB_max_prepare")
 	b.ReportMetric(resident, "MB_sending")
 	b.ReportMetric(maxMemory(), "MB_max")
+}
+
+func folderBytes(b *testing.B, dir string) float64 {
+	total := int64(0)
+	err := filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().IsRegular() {
+			total += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(total)
+}
+
+// BenchmarkPrepare generates and sorts events without sending them.
+func BenchmarkPrepare(b *testing.B) {
+	scale, p := scaleAndProject(b)
+	for b.Loop() {
+		began := cpu()
+		events, err := replay.Open(context.Background(), replay.Config{Project: p, Scale: scale, Seed: 1, WorkDir: b.TempDir()})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric((cpu()-began)/float64(events.Total())*1e6, "cpu_us/event")
+		b.ReportMetric(float64(events.Total()), "events")
+		b.ReportMetric(maxMemory(), "MB_max")
+		events.Close()
+	}
 }
 
 // cpu is the time that this process has used, in seconds.
