@@ -27,7 +27,7 @@ type Overlay interface {
 type Layer struct {
 	Stream    *duckdb.Stream
 	Overlay   Overlay
-	Freshness *Freshness // nil: not measured
+	Freshness *Freshness         // nil: not measured
 	Hook      func(point string) // crash tests
 	// Took is told after each step: records, and seconds that it took.
 	Took func(step, records int64, seconds float64)
