@@ -29,7 +29,8 @@ func producerOptions() []kgo.Opt {
 	return []kgo.Opt{
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RequiredAcks(kgo.AllISRAcks()), // and idempotent, kgo's default
-		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()), // zstd: 0.6 of the bytes for 1.5 times the CPU; lz4: no smaller,
+		// zstd takes 0.6 of the bytes for 1.5 times the CPU; lz4 is no smaller.
+		kgo.ProducerBatchCompression(kgo.SnappyCompression(), kgo.NoCompression()),
 		kgo.ProducerLinger(2 * time.Millisecond),
 	}
 }
