@@ -116,9 +116,10 @@ type Status struct {
 
 // Freshness in seconds over the last minutes.
 type Freshness struct {
-	P50   float64 `json:"p50"`
-	P99   float64 `json:"p99"`
-	Count int64   `json:"count"`
+	P50   float64   `json:"p50"`
+	P99   float64   `json:"p99"`
+	Count int64     `json:"count"`
+	Since Histogram `json:"since"` // of everything since the process started
 }
 
 // Replay says how far the replay is.
@@ -139,6 +140,9 @@ type TopicStatus struct {
 	Dead        int64   `json:"dead"`    // dead letters, open
 	BronzeRows  int64   `json:"bronze_rows"`
 	BronzeFiles int64   `json:"bronze_files"`
+	Bytes       int64   `json:"bytes"`             // accepted since the process started, as sent
+	Commits     int64   `json:"commits"`           // bronze commits since the process started
+	CommitTime  float64 `json:"commit_seconds"`    // spent in them
 	Stopped     string  `json:"stopped,omitempty"` // why ingest does not read it, with the remedy
 }
 
