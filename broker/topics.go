@@ -25,6 +25,13 @@ func (b *Broker) EnsureTopic(ctx context.Context, name string, partitions int, c
 // replication, or checks the one that is there. ErrPartitions: it has another
 // partition count.
 func EnsureTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, configs map[string]string) error {
+	topics, err := admin.ListTopics(ctx, name)
+	if err != nil {
+		return fmt.Errorf("cannot look at topic %s: %w", name, err)
+	}
+	if topics.Has(name) {
+		return checkTopic(ctx, admin, topics[name], partitions, configs)
+	}
 	values := make(map[string]*string, len(configs))
 	for k, v := range configs {
 		values[k] = kadm.StringPtr(v)
@@ -33,8 +40,8 @@ func EnsureTopic(ctx context.Context, admin *kadm.Client, name string, partition
 	if err == nil {
 		err = res.Err
 	}
-	if errors.Is(err, kerr.TopicAlreadyExists) {
-		return checkTopic(ctx, admin, name, partitions, configs)
+	if errors.Is(err, kerr.TopicAlreadyExists) { // since it was looked for
+		return EnsureTopic(ctx, admin, name, partitions, configs)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot make topic %s: %w", name, err)
@@ -42,18 +49,14 @@ func EnsureTopic(ctx context.Context, admin *kadm.Client, name string, partition
 	return nil
 }
 
-func checkTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, configs map[string]string) error {
-	topics, err := admin.ListTopics(ctx, name)
-	if err == nil {
-		err = topics[name].Err
+func checkTopic(ctx context.Context, admin *kadm.Client, t kadm.TopicDetail, partitions int, configs map[string]string) error {
+	if t.Err != nil {
+		return fmt.Errorf("cannot look at topic %s: %w", t.Topic, t.Err)
 	}
-	if err != nil {
-		return fmt.Errorf("cannot look at topic %s: %w", name, err)
+	if have := len(t.Partitions); have != partitions {
+		return fmt.Errorf("cannot use topic %s: %w: it has %d, %d are wanted: keep the old count, or delete the topic and replay it", t.Topic, ErrPartitions, have, partitions)
 	}
-	if have := len(topics[name].Partitions); have != partitions {
-		return fmt.Errorf("cannot use topic %s: %w: it has %d, %d are wanted: keep the old count, or delete the topic and replay it", name, ErrPartitions, have, partitions)
-	}
-	return setConfigs(ctx, admin, name, configs)
+	return setConfigs(ctx, admin, t.Topic, configs)
 }
 
 func setConfigs(ctx context.Context, admin *kadm.Client, name string, configs map[string]string) error {

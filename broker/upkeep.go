@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	spaceInterval     = time.Second
+	spaceInterval     = 100 * time.Millisecond // a quick disk takes 64 MB in it
 	retentionInterval = time.Minute
 )
 
