@@ -15,6 +15,7 @@ type Config struct {
 	Program *compile.Program
 	Dir     string // state folder
 	Log     *slog.Logger
+	Version string // of the binary
 
 	// Addresses; empty: the default, which moves to the next free port when it
 	// is taken. Quiet listens nowhere but in private, for commands that only

@@ -469,3 +469,32 @@ func (s *Server) bronzeViews(ctx context.Context, b Bronze) error {
 	s.bronze = b.Tables
 	return nil
 }
+
+// Restored ends the filling of a server whose kept changes were applied: it
+// stands at a step, bronze is committed up to one, and tail holds the bronze
+// rows between the two.
+func (s *Server) Restored(ctx context.Context, step int64, tail engine.Tables, b Bronze) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.Step > step {
+		s.pending = &b
+	}
+	err := s.transaction(ctx, func() error {
+		if b.Step <= step {
+			if err := s.bronzeViews(ctx, b); err != nil {
+				return err
+			}
+		}
+		for table, batches := range tail {
+			if err := s.insert(ctx, rowsTable(table, s.generation), step, batches...); err != nil {
+				return err
+			}
+		}
+		return s.writer.Exec(ctx, fmt.Sprintf("UPDATE memory.overlay.meta SET step = %d", step))
+	})
+	if err != nil {
+		return fmt.Errorf("cannot serve step %d: %w", step, err)
+	}
+	s.step = step
+	return nil
+}
