@@ -25,13 +25,6 @@ func (b *Broker) EnsureTopic(ctx context.Context, name string, partitions int, c
 // replication, or checks the one that is there. ErrPartitions: it has another
 // partition count.
 func EnsureTopic(ctx context.Context, admin *kadm.Client, name string, partitions int, configs map[string]string) error {
-	topics, err := admin.ListTopics(ctx, name)
-	if err != nil {
-		return fmt.Errorf("cannot look at topic %s: %w", name, err)
-	}
-	if topics.Has(name) {
-		return checkTopic(ctx, admin, topics[name], partitions, configs)
-	}
 	values := make(map[string]*string, len(configs))
 	for k, v := range configs {
 		values[k] = kadm.StringPtr(v)
@@ -40,8 +33,15 @@ func EnsureTopic(ctx context.Context, admin *kadm.Client, name string, partition
 	if err == nil {
 		err = res.Err
 	}
-	if errors.Is(err, kerr.TopicAlreadyExists) { // since it was looked for
-		return EnsureTopic(ctx, admin, name, partitions, configs)
+	// A full disk is no hindrance to a topic that is there.
+	if errors.Is(err, kerr.TopicAlreadyExists) || errors.Is(err, kerr.KafkaStorageError) {
+		topics, listErr := admin.ListTopics(ctx, name)
+		if listErr != nil {
+			return fmt.Errorf("cannot look at topic %s: %w", name, listErr)
+		}
+		if topics.Has(name) {
+			return checkTopic(ctx, admin, topics[name], partitions, configs)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("cannot make topic %s: %w", name, err)
