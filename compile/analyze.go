@@ -36,10 +36,12 @@ type lostReason struct {
 }
 
 type column struct {
-	name     string
-	restrict map[*Ref]Expr
-	origin   []map[*Ref]Expr // one a branch of a UNION; nil: not followed
-	lost     map[*Ref]lostReason
+	name      string
+	restrict  map[*Ref]Expr
+	origin    []map[*Ref]Expr // one a branch of a UNION; nil: not followed
+	missing   bool            // null also where an outer join found no row: its origin then made no such value
+	constants []string        // the literals that rows have; nil: not known
+	lost      map[*Ref]lostReason
 }
 
 // relation is what a query or table gives to the query around it.
@@ -47,6 +49,7 @@ type relation struct {
 	columns []column
 	refs    []*Ref
 	keys    [][]string // column sets that tell two rows apart
+	always  bool       // may have rows while no table but seeds has any
 	first   *firstRow  // a column numbers the rows of each key
 }
 
@@ -84,6 +87,7 @@ type catalog interface {
 type analyzer struct {
 	cat  catalog
 	refs []*Ref
+	view bool // evaluated over whole tables only: scopes do not matter
 }
 
 // scopeOf is what stands in front of a query: the CTEs that it may name.
@@ -127,11 +131,14 @@ func (a *analyzer) union(u *Union, v *visible) *relation {
 	if len(left.columns) != len(right.columns) {
 		refuse(u.Pos, "give both sides the same columns", "UNION of %d and %d columns", len(left.columns), len(right.columns))
 	}
-	out := &relation{refs: append(append([]*Ref(nil), left.refs...), right.refs...)}
+	out := &relation{refs: append(append([]*Ref(nil), left.refs...), right.refs...), always: left.always || right.always}
 	same := a.sameTypes(u, v)
 	for i := range left.columns {
 		l, r := left.columns[i], right.columns[i]
-		c := column{name: l.name, restrict: merge(l.restrict, r.restrict), lost: merge(l.lost, r.lost)}
+		c := column{name: l.name, restrict: merge(l.restrict, r.restrict), lost: merge(l.lost, r.lost), missing: l.missing || r.missing}
+		if l.constants != nil && r.constants != nil {
+			c.constants = append(append([]string(nil), l.constants...), r.constants...)
+		}
 		if !same[i] {
 			c.restrict = nil
 			c.lose(out.refs, lostReason{u.Pos, fmt.Sprintf("the branches of the UNION give column %s in different types", l.name), "cast both to one type"})
@@ -144,6 +151,35 @@ func (a *analyzer) union(u *Union, v *visible) *relation {
 	alignBranches(out)
 	if !u.All {
 		out.keys = [][]string{names(out.columns)}
+	} else {
+		out.keys = unionKeys(left, right)
+	}
+	return out
+}
+
+// unionKeys: rows of two branches differ where a column is another constant in
+// each; within a branch its own key tells them apart.
+func unionKeys(left, right *relation) [][]string {
+	at := -1
+	for i, l := range left.columns {
+		r := right.columns[i]
+		if l.constants != nil && r.constants != nil && !slices.ContainsFunc(l.constants, func(x string) bool { return slices.Contains(r.constants, x) }) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return nil
+	}
+	var out [][]string
+	for _, l := range left.keys {
+		for _, r := range right.keys {
+			key := append([]string{left.columns[at].name}, l...)
+			for _, name := range r { // the union has the left side's names
+				i := slices.IndexFunc(right.columns, func(c column) bool { return c.name == name })
+				key = append(key, left.columns[i].name)
+			}
+			out = append(out, key)
+		}
 	}
 	return out
 }
@@ -237,6 +273,7 @@ type source struct {
 	alias    string
 	rel      *relation
 	nullable bool // the side of an outer join that may be missing
+	outer    int  // outer joins that may leave it out
 	hidden   bool // only read by a semi join
 }
 
@@ -249,6 +286,7 @@ type env struct {
 	// equal is what equalities allow: a predicate on from may be passed to to.
 	equal []transfer
 	full  [][2]Expr // pairs of equi-keys of FULL joins
+	fixed map[string]bool
 	refs  []*Ref
 }
 
@@ -389,6 +427,14 @@ func (e *env) fullPair(x Expr) []Expr {
 	}
 	a, b := SQL(call.Args[0]), SQL(call.Args[1])
 	for _, p := range e.full {
+		// Another outer join around or inside would make nulls that are not the
+		// other side's keys.
+		if l, _ := e.source(p[0].(*Column)); l.outer != 1 {
+			continue
+		}
+		if r, _ := e.source(p[1].(*Column)); r.outer != 1 {
+			continue
+		}
 		if (SQL(p[0]) == a && SQL(p[1]) == b) || (SQL(p[0]) == b && SQL(p[1]) == a) {
 			return []Expr{p[0], p[1]}
 		}
@@ -409,12 +455,13 @@ func (e *env) origin(x Expr) []map[*Ref]Expr {
 	if src == nil || hasAggregate(x) || len(windowsOf(x)) > 0 {
 		return nil
 	}
-	if _, plain := x.(*Column); !plain && src.nullable {
-		return nil // a missing row gives an expression over nulls, not a null
-	}
+	_, plain := x.(*Column)
 	n := -1
 	for _, c := range columnsOf(x) {
 		_, col := e.source(c)
+		if !plain && (src.nullable || col.missing) {
+			return nil // a missing row gives an expression over nulls, which no row made
+		}
 		if col.origin == nil || (n >= 0 && len(col.origin) != n) {
 			return nil
 		}
@@ -446,17 +493,19 @@ func (e *env) origin(x Expr) []map[*Ref]Expr {
 }
 
 func (a *analyzer) selectBlock(s *Select, v *visible) *relation {
-	e := &env{a: a, v: v, from: s.From}
+	e := &env{a: a, v: v, from: s.From, fixed: map[string]bool{}}
 	if s.From != nil {
 		a.from(e, s.From, false)
 	}
 	e.qualify(s)
 	a.typedChecks(e, s)
 	e.whereEqualities(s.Where)
+	e.fix(s.Where, e.sources)
+	a.scalars(s, v)
 	a.windowChecks(e, s)
-	out := &relation{refs: e.refs}
+	out := &relation{refs: e.refs, always: a.always(e, s.From)}
 	grouped := len(s.GroupBy) > 0
-	if !grouped {
+	if !grouped && !a.view {
 		for _, it := range s.Items {
 			if hasAggregate(it.Expr) {
 				refuse(it.Expr.pos(), "group by the scope, or declare `materialized: view` or `batch`", "an aggregate without GROUP BY depends on every row")
@@ -483,6 +532,16 @@ func (e *env) output(s *Select, it Item) column {
 	c := column{name: it.Name}
 	c.restrict, c.lost = e.restrict(it.Expr)
 	c.origin = e.origin(it.Expr)
+	if l, ok := it.Expr.(*Literal); ok {
+		c.constants = []string{l.SQL}
+	}
+	if x, ok := it.Expr.(*Column); ok {
+		src, col := e.source(x)
+		c.missing = src.nullable || col.missing
+		if !src.nullable {
+			c.constants = col.constants
+		}
+	}
 	if hasAggregate(it.Expr) || len(windowsOf(it.Expr)) > 0 {
 		kind := "an aggregate"
 		if len(windowsOf(it.Expr)) > 0 {
@@ -504,6 +563,48 @@ func (e *env) output(s *Select, it Item) column {
 		}
 	}
 	return c
+}
+
+// always says whether a FROM may have rows while no table but seeds has any.
+func (a *analyzer) always(e *env, f From) bool {
+	switch f := f.(type) {
+	case nil:
+		return true
+	case *Join:
+		left, right := a.always(e, f.Left), a.always(e, f.Right)
+		switch f.Kind {
+		case "LEFT", "ANTI":
+			return left
+		case "RIGHT":
+			return right
+		case "FULL":
+			return left || right
+		}
+		return left && right
+	}
+	alias := ""
+	switch f := f.(type) {
+	case *Table:
+		alias = f.Alias
+	case *Subquery:
+		alias = f.Alias
+	}
+	return e.sources[slices.IndexFunc(e.sources, func(s *source) bool { return s.alias == alias })].rel.always
+}
+
+// scalars checks the subqueries of a view.
+func (a *analyzer) scalars(s *Select, v *visible) {
+	exprs := []Expr{s.Where, s.Having}
+	for _, it := range s.Items {
+		exprs = append(exprs, it.Expr)
+	}
+	for _, x := range exprs {
+		walk(x, func(x Expr) {
+			if q, ok := x.(*Scalar); ok {
+				a.query(q.Query, v)
+			}
+		})
+	}
 }
 
 func allWindows(s *Select) []*Window {
@@ -591,28 +692,6 @@ func (e *env) qualified(c *Column) Expr {
 
 // outputKeys are the column sets that tell two output rows apart.
 func (e *env) outputKeys(s *Select) [][]string {
-	byExpr := func(x Expr) string {
-		for _, it := range s.Items {
-			if SQL(it.Expr) == SQL(x) {
-				return it.Name
-			}
-		}
-		return ""
-	}
-	mapped := func(exprs []Expr) []string {
-		var out []string
-		for _, x := range exprs {
-			n := byExpr(x)
-			if n == "" {
-				if _, literal := x.(*Literal); literal {
-					continue
-				}
-				return nil
-			}
-			out = append(out, n)
-		}
-		return out
-	}
 	var keys [][]string
 	if s.Distinct {
 		var all []string
@@ -622,21 +701,53 @@ func (e *env) outputKeys(s *Select) [][]string {
 		keys = append(keys, all)
 	}
 	if len(s.GroupBy) > 0 {
-		if k := mapped(s.GroupBy); k != nil {
+		if k := e.outputNames(s, s.GroupBy); k != nil {
 			keys = append(keys, k)
 		}
 		return keys
 	}
 	for _, k := range e.keys() {
-		if m := mapped(k); m != nil {
-			keys = append(keys, m)
+		if names := e.outputNames(s, k); names != nil {
+			keys = append(keys, names)
+		}
+	}
+	for _, it := range s.Items { // a number within each partition
+		if w, ok := it.Expr.(*Window); ok && w.Name == "row_number" {
+			if names := e.outputNames(s, w.Partition); names != nil {
+				keys = append(keys, append(names, it.Name))
+			}
 		}
 	}
 	return keys
 }
 
-// keys of the whole FROM: one of each source; a source whose key is bound by
-// equalities to the others adds nothing.
+// outputNames finds the output columns that have the values of expressions;
+// nil if one is not selected.
+func (e *env) outputNames(s *Select, exprs []Expr) []string {
+	out := []string{}
+	for _, x := range exprs {
+		if _, literal := x.(*Literal); literal {
+			continue
+		}
+		i := slices.IndexFunc(s.Items, func(it Item) bool { return SQL(it.Expr) == SQL(x) || e.sameValue(it.Expr, x) })
+		if i < 0 {
+			return nil
+		}
+		out = append(out, s.Items[i].Name)
+	}
+	return out
+}
+
+// sameValue: an inner join makes x and y equal in every row.
+func (e *env) sameValue(x, y Expr) bool {
+	there := func(a, b string) bool {
+		return slices.ContainsFunc(e.equal, func(t transfer) bool { return SQL(t.from) == a && SQL(t.to) == b })
+	}
+	return there(SQL(x), SQL(y)) && there(SQL(y), SQL(x))
+}
+
+// keys of the whole FROM: one of each source. Columns of a key that equalities
+// bind to what stands before, or to a constant, add nothing.
 func (e *env) keys() [][]Expr {
 	if len(e.sources) == 0 {
 		return nil
@@ -649,18 +760,14 @@ func (e *env) keys() [][]Expr {
 		var next [][]Expr
 		for _, k := range s.rel.keys {
 			var cols []Expr
-			bound := i > 0
 			for _, n := range k {
 				c := &Column{Table: s.alias, Name: n}
-				cols = append(cols, c)
-				bound = bound && e.boundBefore(c, i)
+				if !e.fixed[SQL(c)] && !(i > 0 && e.boundBefore(c, i)) {
+					cols = append(cols, c)
+				}
 			}
 			for _, c := range combos {
-				if bound {
-					next = append(next, c)
-				} else {
-					next = append(next, append(append([]Expr(nil), c...), cols...))
-				}
+				next = append(next, append(append([]Expr(nil), c...), cols...))
 			}
 		}
 		combos = next
@@ -671,17 +778,15 @@ func (e *env) keys() [][]Expr {
 	return combos
 }
 
+// boundBefore: every row of what stands before gives one value to c. It reads
+// transfers in their direction: a right join's left side may be missing.
 func (e *env) boundBefore(c *Column, i int) bool {
 	for _, t := range e.equal {
-		if SQL(t.to) != SQL(c) && SQL(t.from) != SQL(c) {
+		if SQL(t.to) != SQL(c) {
 			continue
 		}
-		other := t.from
-		if SQL(other) == SQL(c) {
-			other = t.to
-		}
 		ok := true
-		for _, oc := range columnsOf(other) {
+		for _, oc := range columnsOf(t.from) {
 			s, _ := e.source(oc)
 			ok = ok && slices.Index(e.sources, s) < i
 		}
@@ -690,6 +795,26 @@ func (e *env) boundBefore(c *Column, i int) bool {
 		}
 	}
 	return false
+}
+
+// fix notes columns that a filter holds at one constant: in every row that is
+// left, or in those of a join's side that meet the other.
+func (e *env) fix(condition Expr, sources []*source) {
+	for _, c := range conjuncts(condition) {
+		op, ok := c.(*Logic)
+		if !ok || op.Kind != "=" {
+			continue
+		}
+		for i := range op.Args {
+			col, isColumn := op.Args[i].(*Column)
+			if _, isLiteral := op.Args[1-i].(*Literal); !isColumn || !isLiteral {
+				continue
+			}
+			if s, _ := e.source(col); slices.Contains(sources, s) {
+				e.fixed[SQL(col)] = true
+			}
+		}
+	}
 }
 
 // windowChecks refuses window functions whose result depends on how ties are
@@ -778,7 +903,7 @@ func (a *analyzer) table(t *Table, v *visible) *relation {
 	}
 	r := &Ref{ID: len(a.refs), Pos: t.Pos, Table: t.Name}
 	a.refs = append(a.refs, r)
-	rel := &relation{refs: []*Ref{r}, keys: a.cat.uniqueKeys(t.Name)}
+	rel := &relation{refs: []*Ref{r}, keys: a.cat.uniqueKeys(t.Name), always: strings.HasPrefix(t.Name, "seed.")}
 	for _, name := range cols {
 		x := &Column{Name: name}
 		rel.columns = append(rel.columns, column{name: name, restrict: map[*Ref]Expr{r: x}, origin: []map[*Ref]Expr{{r: x}}})
@@ -790,6 +915,12 @@ func (a *analyzer) join(e *env, j *Join, nullable bool) []*source {
 	left := a.from(e, j.Left, nullable || j.Kind == "RIGHT" || j.Kind == "FULL")
 	right := a.from(e, j.Right, nullable || j.Kind == "LEFT" || j.Kind == "FULL")
 	both := append(append([]*source(nil), left...), right...)
+	for _, s := range both {
+		onLeft := slices.Contains(left, s)
+		if j.Kind == "FULL" || (onLeft && j.Kind == "RIGHT") || (!onLeft && j.Kind == "LEFT") {
+			s.outer++
+		}
+	}
 	if j.On == nil {
 		return both
 	}
@@ -812,6 +943,14 @@ func (a *analyzer) join(e *env, j *Join, nullable bool) []*source {
 		}
 	}
 	e.joinEqualities(j, l, r)
+	switch j.Kind {
+	case "INNER", "SEMI":
+		e.fix(j.On, both)
+	case "LEFT":
+		e.fix(j.On, right)
+	case "RIGHT":
+		e.fix(j.On, left)
+	}
 	if j.Kind == "INNER" || j.Kind == "LEFT" || j.Kind == "SEMI" || j.Kind == "ANTI" {
 		e.viaCandidates(j.Pos, right, r, l)
 	}

@@ -97,6 +97,9 @@ func (c *compiler) problem(m *project.Model, err error) {
 // declare makes the tables that models may name.
 func (c *compiler) declare() error {
 	p := c.program.Project
+	if err := c.reservedNames(); err != nil || len(c.problems) > 0 {
+		return errors.Join(err, c.problems.Err())
+	}
 	for _, s := range p.Sources {
 		if err := c.tables.add(s.Table(), s.Columns(), []string{"_partition", "_offset"}); err != nil {
 			return err
@@ -113,6 +116,46 @@ func (c *compiler) declare() error {
 		}
 	}
 	return nil
+}
+
+// reservedNames finds columns that SQL reads as words of its own.
+func (c *compiler) reservedNames() error {
+	rows, err := c.db.Query("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category NOT IN ('unreserved', 'column_name')")
+	if err != nil {
+		return fmt.Errorf("cannot read the reserved words: %w", err)
+	}
+	defer rows.Close()
+	reserved := map[string]bool{}
+	for rows.Next() {
+		var word string
+		if err := rows.Scan(&word); err != nil {
+			return fmt.Errorf("cannot read the reserved words: %w", err)
+		}
+		reserved[word] = true
+	}
+	const remedy = "take another name: it would need quotes, which the engines write differently"
+	for _, s := range c.program.Project.Sources {
+		for _, f := range s.Fields {
+			if reserved[f.Name] {
+				c.problems.Add(s.SchemaFile, 0, remedy, "field %q is a word of SQL", f.Name)
+			}
+		}
+	}
+	for _, s := range c.program.Project.Seeds {
+		for _, f := range s.Columns {
+			if reserved[f.Name] {
+				c.problems.Add(s.File, 1, remedy, "column %q is a word of SQL", f.Name)
+			}
+		}
+	}
+	for _, m := range c.program.Project.Models {
+		for _, f := range m.Columns {
+			if reserved[f.Name] {
+				c.problems.Add(m.File, m.ColumnLines[f.Name], remedy, "column %q is a word of SQL", f.Name)
+			}
+		}
+	}
+	return rows.Err()
 }
 
 func (c *compiler) parse(pm *project.Model) {
@@ -276,6 +319,10 @@ func (c *compiler) check(m *Model) {
 	c.checkColumns(m, types)
 	m.Select = selectCast(m, text)
 	if m.Materialized != project.Incremental {
+		a := &analyzer{cat: c.tables, view: true}
+		if err := catch(func() { c.prove(m, a.query(m.Query, nil)) }); err != nil {
+			c.problem(m.Model, err)
+		}
 		return
 	}
 	for _, table := range m.Reads {
@@ -290,9 +337,27 @@ func (c *compiler) check(m *Model) {
 		c.problem(m.Model, err)
 		return
 	}
+	if rel.always {
+		c.problem(m.Model, &parseError{what: "rows of this model exist before any record arrives: they come from a seed, or from a SELECT without FROM, that no record has to meet", do: "take the rows from a bronze table or a model and join the seed to them, or declare `materialized: view`"})
+		return
+	}
+	c.prove(m, rel)
 	m.Relation = &Relation{Name: m.Name, Kind: Derived, Table: m.Name, Columns: m.Columns, Model: m}
 	if err := catch(func() { c.inputs(m, a, rel) }); err != nil {
 		c.problem(m.Model, err)
+	}
+}
+
+// prove keeps a model's unique key for those that read it only where the SQL
+// shows that it tells two rows apart: an order by a key that does not would
+// depend on the order of arrival.
+func (c *compiler) prove(m *Model, rel *relation) {
+	m.KeyProved = slices.ContainsFunc(rel.keys, func(key []string) bool {
+		return !slices.ContainsFunc(key, func(name string) bool { return !slices.Contains(m.UniqueKey, name) })
+	})
+	c.tables.unique[m.Name] = nil
+	if m.KeyProved {
+		c.tables.unique[m.Name] = [][]string{m.UniqueKey}
 	}
 }
 
@@ -345,6 +410,9 @@ func (c *compiler) inputs(m *Model, a *analyzer, rel *relation) {
 		if in.Relation == nil {
 			settled[in] = true
 		} else if exprs := scopeExprs(m, rel, in.Ref); exprs != nil {
+			if !slices.ContainsFunc(exprs, func(x Expr) bool { return len(columnsOf(x)) > 0 }) {
+				refuse(in.Ref.Pos, "add a column of it to the scope, or declare `materialized: batch`", "the scope (%s) is one constant here: every change of %s would compute all its rows again", join(m.Scope), in.Ref.Table)
+			}
 			in.Scope = c.indexOf(in, m.Relation.scopeTypes(m), exprs)
 			settled[in] = true
 		}

@@ -28,6 +28,9 @@ type Model struct {
 	// order. Its table names are the project's.
 	Select      string
 	Fingerprint string
+	// KeyProved: the SQL shows that the unique key tells two rows apart. Only
+	// then do other models rely on it.
+	KeyProved bool
 	// Relation of an incremental model; nil for views and batch models.
 	Relation *Relation
 }

@@ -120,7 +120,7 @@ func (a *analyzer) typedChecks(e *env, s *Select) {
 	ask := func(inside bool, args []Expr, check func(types []string)) {
 		at := len(asked)
 		for _, x := range args {
-			if inside && len(s.GroupBy) > 0 {
+			if len(s.GroupBy) > 0 && (inside || !hasAggregate(x) && len(windowsOf(x)) == 0) {
 				x = &Call{Name: "min", Args: []Expr{x}} // any value of the group has the type
 			}
 			asked = append(asked, x)

@@ -1,0 +1,58 @@
+package modeltest_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lockstep/compile"
+	"lockstep/engine/duckdb"
+	"lockstep/internal/projecttext"
+	"lockstep/modeltest"
+	"lockstep/project"
+)
+
+// compileText compiles a project text (package projecttext).
+func compileText(file string) (*compile.Program, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	fsys, err := projecttext.FS(string(text))
+	if err != nil {
+		return nil, err
+	}
+	p, err := project.Load(fsys)
+	if err != nil {
+		return nil, err
+	}
+	return compile.Compile(p)
+}
+
+// TestHistoriesOfAccepted holds what the compiler accepts to its word: every
+// project text that its own tests accept runs random histories.
+func TestHistoriesOfAccepted(t *testing.T) {
+	files, _ := filepath.Glob("../compile/testdata/accepted/*.txt")
+	if len(files) == 0 {
+		t.Fatal("no project texts")
+	}
+	first := firstSeed(t)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			prog, err := compileText(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &modeltest.Runner{Engine: duckdb.Engine{}, Program: prog}
+			f, err := r.Fuzz(context.Background(), first, *histories, 8, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f != nil {
+				t.Fatal(f)
+			}
+		})
+	}
+}
