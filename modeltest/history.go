@@ -190,8 +190,8 @@ func (d *domain) values(s *project.Source, c project.Column) []string {
 	return []string{"2018-01-01 00:00:00", "2018-01-31 23:59:59", "2018-02-01 00:00:00", "2018-02-02 10:30:00", "2018-03-01 12:00:00"}
 }
 
-// tables makes record batches of events, by table.
-func tables(p *compile.Program, events []Event) (engine.Tables, error) {
+// Tables makes record batches of events, by table.
+func Tables(p *compile.Program, events []Event) (engine.Tables, error) {
 	byTable := map[string][]Row{}
 	for _, e := range events {
 		byTable[e.Table] = append(byTable[e.Table], e.Row)
@@ -207,7 +207,8 @@ func tables(p *compile.Program, events []Event) (engine.Tables, error) {
 	return out, nil
 }
 
-func incremental(p *compile.Program) []string {
+// Incremental names the incremental models of a project.
+func Incremental(p *compile.Program) []string {
 	var out []string
 	for _, m := range p.Models {
 		if m.Relation != nil {

@@ -73,7 +73,7 @@ func (r *Runner) Run(ctx context.Context, h *History) (*Failure, error) {
 		if stream, err = r.disturb(ctx, stream, s, dir, i, past); err != nil {
 			return fail(err), nil
 		}
-		rows, err := tables(r.Program, s.Events)
+		rows, err := Tables(r.Program, s.Events)
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +111,7 @@ func (r *Runner) disturb(ctx context.Context, stream engine.Stream, s HistorySte
 		return stream, err
 	}
 	if s.Lose && last > 0 {
-		all, err := tables(r.Program, past)
+		all, err := Tables(r.Program, past)
 		if err != nil {
 			return opened, err
 		}
@@ -131,11 +131,11 @@ func (r *Runner) compare(ctx context.Context, stream engine.Stream, past []Event
 	if truth == nil {
 		truth = r.Program
 	}
-	all, err := tables(truth, past)
+	all, err := Tables(truth, past)
 	if err != nil {
 		return nil, err
 	}
-	names := incremental(truth)
+	names := Incremental(truth)
 	want, err := r.Engine.Recompute(ctx, truth, all, names)
 	if err != nil {
 		return nil, err

@@ -227,12 +227,11 @@ func (s *Server) moveOverlay(ctx context.Context, from int, keep bool) error {
 			}
 		}
 	}
+	if keep {
+		return nil // the bronze tail has its own base: see Committed
+	}
 	for _, src := range s.cfg.Program.Project.Sources {
-		bronzeAfter := after
-		if keep {
-			bronzeAfter = -1 // bronze has its own base: see Committed
-		}
-		if err := s.copyAbove(ctx, rowsTable(src.Table(), s.generation), rowsTable(src.Table(), from), bronzeAfter); err != nil {
+		if err := s.writer.Exec(ctx, "TRUNCATE "+tailTable(src.Table())); err != nil {
 			return err
 		}
 	}
@@ -322,7 +321,7 @@ func (s *Server) createOverlay(ctx context.Context) error {
 		}
 	}
 	for _, src := range s.cfg.Program.Project.Sources {
-		if err := create(rowsTable(src.Table(), 0), src.Columns()); err != nil {
+		if err := create(tailTable(src.Table()), src.Columns()); err != nil {
 			return err
 		}
 	}
@@ -385,7 +384,7 @@ func (s *Server) Apply(ctx context.Context, step int64, changes []duckdb.Changes
 			}
 		}
 		for table, batches := range bronze {
-			if err := s.insert(ctx, rowsTable(table, s.generation), step, batches...); err != nil {
+			if err := s.insert(ctx, tailTable(table), step, batches...); err != nil {
 				return err
 			}
 		}
@@ -430,7 +429,7 @@ func (s *Server) Committed(ctx context.Context, b Bronze) error {
 func (s *Server) committed(ctx context.Context, b Bronze) error {
 	err := s.transaction(ctx, func() error {
 		for _, src := range s.cfg.Program.Project.Sources {
-			table := rowsTable(src.Table(), s.generation)
+			table := tailTable(src.Table())
 			if err := s.writer.Exec(ctx, fmt.Sprintf("CREATE TABLE %s_next AS SELECT * FROM %s WHERE _step > %d", table, table, b.Step)); err != nil {
 				return err
 			}
@@ -461,7 +460,7 @@ func (s *Server) bronzeViews(ctx context.Context, b Bronze) error {
 			base = scans.sql[src.Table()]
 		}
 		columns := names(src.Columns(), "")
-		text := fmt.Sprintf("SELECT %s FROM %s UNION ALL SELECT %s FROM %s WHERE _step > %d", columns, base, columns, rowsTable(src.Table(), s.generation), b.Step)
+		text := fmt.Sprintf("SELECT %s FROM %s UNION ALL SELECT %s FROM %s WHERE _step > %d", columns, base, columns, tailTable(src.Table()), b.Step)
 		if err := createView(ctx, s.writer, "", src.Table(), text); err != nil {
 			return err
 		}
@@ -486,7 +485,7 @@ func (s *Server) Restored(ctx context.Context, step int64, tail engine.Tables, b
 			}
 		}
 		for table, batches := range tail {
-			if err := s.insert(ctx, rowsTable(table, s.generation), step, batches...); err != nil {
+			if err := s.insert(ctx, tailTable(table), step, batches...); err != nil {
 				return err
 			}
 		}

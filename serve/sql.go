@@ -24,6 +24,9 @@ func rowsTable(table string, generation int) string {
 	return fmt.Sprintf("memory.overlay.%s_g%d", flat(table), generation)
 }
 
+// tailTable names the table of bronze rows that are not committed yet.
+func tailTable(table string) string { return "memory.overlay." + flat(table) + "_tail" }
+
 func scopesTable(table string, generation int) string {
 	return fmt.Sprintf("memory.overlay.%s_scopes_g%d", flat(table), generation)
 }
