@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"lockstep/web"
+)
+
+func (a *app) maintainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "maintain",
+		Short: "Merge small files of the lake and expire old snapshots now",
+		Long: "Maintain merges small files, expires snapshots that no manifest and no reader names, and removes files\n" +
+			"that nothing names. A running instance does this by itself from time to time.",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.maintain(c.Context()) },
+	}
+}
+
+func (a *app) maintain(ctx context.Context) error {
+	return a.withBackend(ctx, func(b web.Backend, _ bool) error {
+		r, err := b.Maintain(ctx)
+		if err != nil {
+			return err
+		}
+		if a.json {
+			return a.printJSON(r)
+		}
+		var rows [][]string
+		for _, t := range r.Tables {
+			rows = append(rows, []string{t.Table, fmt.Sprintf("%s -> %s", number(t.FilesBefore), number(t.FilesAfter)), number(t.Expired), number(t.Removed)})
+		}
+		return writeTable(a.stdout, []string{"table", "files", "snapshots expired", "files removed"}, []bool{false, true, true, true}, rows)
+	})
+}
