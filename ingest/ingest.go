@@ -89,12 +89,7 @@ func (i *Ingest) open(ctx context.Context) error {
 	if err := i.checkTopics(ctx); err != nil {
 		return err
 	}
-	if err := i.bronze.begin(ctx); err != nil {
-		return err
-	}
-	i.published = i.bronze.committed.Step
-	i.handed = cloneOffsets(i.bronze.committed.End)
-	return nil
+	return i.bronze.begin(ctx)
 }
 
 func (i *Ingest) addTopic(s *project.Source) error {
@@ -371,6 +366,7 @@ func (i *Ingest) seal(ctx context.Context, d *draft, number int64) (*Step, error
 	if err := i.write(ctx, i.newFacts(d), rec); err != nil {
 		return nil, err
 	}
+	i.letters.forget(d.dead)
 	i.cfg.Hook("ingest.recorded")
 	_, end := i.records.last()
 	s := d.step(number, end)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -42,18 +44,32 @@ var ErrFenced = errors.New("another ingest of this project has taken over")
 type letterWriter struct {
 	*Ingest
 	cl   *kgo.Client
-	read map[string]int64                    // by topic: next offset of its dead letter topic
-	have map[string]map[int32]map[int64]bool // letters of records that no recorded step has judged
-	made map[string]bool                     // dead letter topics that are known to exist
+	read map[string]int64 // by topic: next offset of its dead letter topic
+	made map[string]bool  // dead letter topics that are known to exist
+
+	mu   sync.Mutex
+	have map[judged]bool // letters of records that no recorded step has judged
+	any  atomic.Bool     // have is not empty
+}
+
+// judged is where a record that was judged stood.
+type judged struct {
+	place
+	offset int64
 }
 
 func (i *Ingest) newLetterWriter() *letterWriter {
-	return &letterWriter{Ingest: i, read: map[string]int64{}, have: map[string]map[int32]map[int64]bool{}, made: map[string]bool{}}
+	return &letterWriter{Ingest: i, read: map[string]int64{}, have: map[judged]bool{}, made: map[string]bool{}}
 }
 
 // has says whether an earlier run wrote a letter for a record.
 func (w *letterWriter) has(r *kgo.Record) bool {
-	return len(w.have) > 0 && w.have[r.Topic][r.Partition][r.Offset]
+	if !w.any.Load() {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.have[judged{place{r.Topic, r.Partition}, r.Offset}]
 }
 
 func transactionalID(project, use string) string { return "lockstep." + project + "." + use }
@@ -99,25 +115,35 @@ func (w *letterWriter) readBack(ctx context.Context) error {
 	for name := range w.topics {
 		from[DeadLetterTopic(name)] = map[int32]int64{0: max(w.read[name], w.records.letters(name))}
 	}
-	_, judged := w.records.last()
+	_, end := w.records.last()
 	return readRange(ctx, &w.cfg, topics, from, nil, func(r *kgo.Record) {
 		name := of[r.Topic]
 		w.made[name] = true
 		w.read[name] = max(w.read[name], r.Offset+1)
-		if p, o, ok := origin(r); ok && o >= judged[name][p] {
+		if p, o, ok := origin(r); ok && o >= end[name][p] {
 			w.note(name, p, o)
 		}
 	})
 }
 
 func (w *letterWriter) note(topic string, p int32, o int64) {
-	if w.have[topic] == nil {
-		w.have[topic] = map[int32]map[int64]bool{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.have[judged{place{topic, p}, o}] = true
+	w.any.Store(true)
+}
+
+// forget drops what is needed no more once the letters' step is recorded.
+func (w *letterWriter) forget(letters []letter) {
+	if !w.any.Load() {
+		return
 	}
-	if w.have[topic][p] == nil {
-		w.have[topic][p] = map[int64]bool{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range letters {
+		delete(w.have, judged{place{l.record.Topic, l.record.Partition}, l.record.Offset})
 	}
-	w.have[topic][p][o] = true
+	w.any.Store(len(w.have) > 0)
 }
 
 // origin is where the record of a letter stood.
@@ -166,7 +192,6 @@ func (w *letterWriter) write(ctx context.Context, letters []letter) (map[string]
 	for _, l := range letters {
 		next[l.record.Topic] = w.read[l.record.Topic]
 	}
-	clear(w.have) // all of them are judged now
 	return next, nil
 }
 

@@ -62,7 +62,7 @@ func (r *valueReader) union(node *avro.SchemaNode) (reader, error) {
 		if err != nil {
 			firstErr = err
 			read = func(c *cursor, _ *column) { c.fail(ReasonIncompatible, "%v", err) }
-		} else if node.Branches[i].Type != "null" {
+		} else if node.Branches[i].Type != "null" || r.nullable {
 			fit++
 		}
 		branches[i] = read
