@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -21,7 +22,7 @@ func CellText(a arrow.Array, i int) string {
 	}
 	switch a := a.(type) {
 	case *array.String:
-		return a.Value(i)
+		return strings.Clone(a.Value(i)) // the bytes go with the record batch
 	case *array.Timestamp:
 		unit := a.DataType().(*arrow.TimestampType).Unit
 		return TimeText(a.Value(i).ToTime(unit))

@@ -68,7 +68,22 @@ func (a *app) root() *cobra.Command {
 	add(root, "project", a.initCommand(), a.validateCommand(), a.testCommand(), a.graphCommand(), a.explainCommand())
 	add(root, "operate", a.batchCommand(), a.historyCommand(), a.rollbackCommand(), a.dlqCommand(), a.maintainCommand(),
 		a.resetCommand(), a.versionCommand())
+	a.noteStart(root)
 	return root
+}
+
+// noteStart lets every command tell that its command line was understood: what
+// goes wrong before that is a fault of usage.
+func (a *app) noteStart(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			a.started = true
+			return run(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		a.noteStart(sub)
+	}
 }
 
 func add(root *cobra.Command, group string, commands ...*cobra.Command) {
@@ -78,7 +93,7 @@ func add(root *cobra.Command, group string, commands ...*cobra.Command) {
 	}
 }
 
-// begin is called when the command line was understood, before the command.
+// begin sets the logs up, before any command.
 func (a *app) begin() error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(a.logLevel)); err != nil {
@@ -94,7 +109,6 @@ func (a *app) begin() error {
 	default:
 		return usagef("--log-format %q is none of text, json", a.logFormat)
 	}
-	a.started = true
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (a *app) printStatus(s *web.Status, running bool) error {
 	for _, part := range slices.Sorted(maps.Keys(s.Bytes)) {
 		fmt.Fprintf(w, "disk       %s %s\n", size(s.Bytes[part]), part)
 	}
-	for _, at := range s.Addresses {
+	for _, at := range listening(s, running) {
 		fmt.Fprintf(w, "listens    %s %s\n", at.Name, at.Addr)
 	}
 	for _, p := range s.Problems {
@@ -75,6 +75,14 @@ func (a *app) printStatus(s *web.Status, running bool) error {
 	}
 	fmt.Fprintln(w)
 	return a.printModels(s.Models)
+}
+
+// listening leaves out what listens only while this command asks.
+func listening(s *web.Status, running bool) []web.Address {
+	if !running {
+		return nil
+	}
+	return s.Addresses
 }
 
 func batchText(s *web.Status) string {

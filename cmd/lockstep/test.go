@@ -85,7 +85,7 @@ func (a *app) test(ctx context.Context, f testFlags) error {
 	}
 	begin := time.Now()
 	r := testReport{Units: []unitJSON{}, Histories: f.histories, Seed: f.seed}
-	if err := a.unitTests(ctx, program, f.models, &r); err != nil {
+	if err := a.unitTests(ctx, program, &r); err != nil {
 		return err
 	}
 	if err := a.histories(ctx, program, f, &r); err != nil {
@@ -123,13 +123,12 @@ func (a *app) selected(models []string) (*compile.Program, error) {
 }
 
 // unitTests runs the unit tests and prints one line for each.
-func (a *app) unitTests(ctx context.Context, p *compile.Program, models []string, r *testReport) error {
+func (a *app) unitTests(ctx context.Context, p *compile.Program, r *testReport) error {
 	results, err := modeltest.RunUnit(ctx, duckdb.Engine{}, p, p.Project.Tests)
 	if err != nil {
 		return fmt.Errorf("cannot run the unit tests: %w", err)
 	}
-	for _, u := range results {
-		unit := unitOf(u)
+	for _, unit := range unitsOf(results) {
 		r.Units = append(r.Units, unit)
 		verdict := "ok  "
 		if unit.Passed {
