@@ -25,7 +25,14 @@ const Version = 1
 
 // Compile compiles a project. Every fault is reported at once: the error is
 // then of type project.Problems.
-func Compile(p *project.Project) (*Program, error) {
+func Compile(p *project.Project) (*Program, error) { return compileGiven(p, nil) }
+
+// Given compiles a part of a project in which the rows of some models are
+// given from outside, as those of a bronze table are. A test that gives rows
+// to a model then runs what stands behind it, step by step too.
+func Given(p *project.Project, models []string) (*Program, error) { return compileGiven(p, models) }
+
+func compileGiven(p *project.Project, given []string) (*Program, error) {
 	db, err := sql.Open("duckdb", "")
 	if err != nil {
 		return nil, fmt.Errorf("cannot open DuckDB: %w", err)
@@ -34,6 +41,7 @@ func Compile(p *project.Project) (*Program, error) {
 	db.SetMaxOpenConns(1)
 	c := &compiler{
 		program: &Program{Project: p},
+		given:   given,
 		db:      db,
 		tables:  &tables{db: db, cols: map[string][]project.Column{}, unique: map[string][][]string{}, cache: map[string][]string{}},
 		models:  map[string]*Model{},
@@ -50,6 +58,7 @@ func Compile(p *project.Project) (*Program, error) {
 
 type compiler struct {
 	program  *Program
+	given    []string // models whose rows come from outside
 	db       *sql.DB
 	tables   *tables
 	models   map[string]*Model
@@ -62,7 +71,7 @@ func (c *compiler) compile() (*Program, error) {
 	if err := c.declare(); err != nil {
 		return nil, err
 	}
-	for _, m := range c.program.Project.Models {
+	for _, m := range c.compiled() {
 		c.parse(m)
 	}
 	c.order()
@@ -78,6 +87,11 @@ func (c *compiler) compile() (*Program, error) {
 	}
 	c.plan()
 	return c.program, c.problems.Err()
+}
+
+// compiled lists the models to compile.
+func (c *compiler) compiled() []*project.Model {
+	return slices.DeleteFunc(slices.Clone(c.program.Project.Models), func(m *project.Model) bool { return slices.Contains(c.given, m.Name) })
 }
 
 // problem notes an error at its place in a model's file.
@@ -247,9 +261,10 @@ func fromTables(f From, visit func(*Table)) {
 // order sorts the models so that each stands behind what it reads.
 func (c *compiler) order() {
 	done := map[string]bool{}
-	for len(c.program.Models) < len(c.program.Project.Models) {
+	all := c.compiled()
+	for len(c.program.Models) < len(all) {
 		before := len(c.program.Models)
-		for _, pm := range c.program.Project.Models {
+		for _, pm := range all {
 			m := c.models[pm.Name]
 			ready := !done[m.Name]
 			for _, t := range m.Reads {
@@ -270,7 +285,7 @@ func (c *compiler) order() {
 
 func (c *compiler) cycle(done map[string]bool) {
 	var names []string
-	for _, pm := range c.program.Project.Models {
+	for _, pm := range c.compiled() {
 		if !done[pm.Name] {
 			names = append(names, pm.Name)
 		}
@@ -631,6 +646,9 @@ func (c *compiler) foldName(r *Ref) string {
 func (c *compiler) plan() {
 	for _, s := range c.program.Project.Sources {
 		c.place(c.bronze[s.Table()])
+	}
+	for _, name := range c.given {
+		c.place(c.bronze[name])
 	}
 	specs := make([]string, 0, len(c.folds))
 	for spec := range c.folds {

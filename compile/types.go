@@ -3,6 +3,7 @@ package compile
 import (
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"lockstep/project"
@@ -115,12 +116,13 @@ func isWhole(t string) bool {
 // typedChecks refuses what depends on types: sums of doubles, divisions that
 // the engines do differently, casts that they round differently.
 func (a *analyzer) typedChecks(e *env, s *Select) {
+	grouped := len(s.GroupBy) > 0 || slices.ContainsFunc(s.Items, func(it Item) bool { return hasAggregate(it.Expr) })
 	var asked []Expr
 	var checks []func(types []string)
 	ask := func(inside bool, args []Expr, check func(types []string)) {
 		at := len(asked)
 		for _, x := range args {
-			if len(s.GroupBy) > 0 && (inside || !hasAggregate(x) && len(windowsOf(x)) == 0) {
+			if grouped && (inside || !hasAggregate(x) && len(windowsOf(x)) == 0) {
 				x = &Call{Name: "min", Args: []Expr{x}} // any value of the group has the type
 			}
 			asked = append(asked, x)

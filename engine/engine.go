@@ -19,7 +19,9 @@ type Tables map[string][]arrow.RecordBatch
 type Engine interface {
 	// Recompute evaluates the named models and all that they read over whole
 	// bronze tables. It uses neither mappings nor kept state, so that it can
-	// check what does. A bronze table that is not given is empty.
+	// check what does. A bronze table that is not given is empty. Where rows of
+	// a model are given too, they are that model, and what it reads is not
+	// evaluated for it.
 	Recompute(ctx context.Context, p *compile.Program, bronze Tables, models []string) (Tables, error)
 	// Stream opens the state in dir, empty if dir is new.
 	Stream(ctx context.Context, p *compile.Program, dir string) (Stream, error)

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"lockstep/compile"
-	"lockstep/engine/duckdb"
 	"lockstep/internal/projecttext"
 	"lockstep/modeltest"
 	"lockstep/project"
@@ -45,7 +44,7 @@ func TestHistoriesOfAccepted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &modeltest.Runner{Engine: duckdb.Engine{}, Program: prog}
+			r := &modeltest.Runner{Engine: sharedEngine(t), Program: prog}
 			f, err := r.Fuzz(context.Background(), first, *histories, 8, nil)
 			if err != nil {
 				t.Fatal(err)

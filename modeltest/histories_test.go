@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lockstep/compile"
+	"lockstep/engine"
 	"lockstep/engine/duckdb"
 	"lockstep/modeltest"
 	"lockstep/project"
@@ -27,6 +28,18 @@ func firstSeed(t *testing.T) uint64 {
 	return s
 }
 
+// sharedEngine runs every recompute and stream of a test in one instance of
+// DuckDB: opening one takes longer than a small history's step.
+func sharedEngine(t *testing.T) engine.Engine {
+	t.Helper()
+	instance, err := duckdb.Options{Threads: 1}.Connector()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { instance.Close() })
+	return duckdb.Engine{Instance: instance}
+}
+
 func load(t *testing.T, dir string) *compile.Program {
 	t.Helper()
 	p, err := project.Load(os.DirFS(dir))
@@ -41,7 +54,7 @@ func load(t *testing.T, dir string) *compile.Program {
 }
 
 func TestHistoriesOfTheBundledProject(t *testing.T) {
-	r := &modeltest.Runner{Engine: duckdb.Engine{}, Program: load(t, "../examples/olist")}
+	r := &modeltest.Runner{Engine: sharedEngine(t), Program: load(t, "../examples/olist")}
 	f, err := r.Fuzz(context.Background(), firstSeed(t), *histories, 8, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -9,19 +9,25 @@ import (
 	"lockstep/compile"
 	"lockstep/engine"
 	"lockstep/project"
+
+	"github.com/duckdb/duckdb-go/v2"
 )
 
 // Engine runs projects in this process, with DuckDB for SQL and pebble for the
 // stream's state.
 type Engine struct {
 	Options Options
+	// Instance, if set, holds every recompute and stream as a database of its
+	// own, with the instance's limits in place of Options: for those who open
+	// many small ones, as tests do. The caller closes it last.
+	Instance *duckdb.Connector
 }
 
 var _ engine.Engine = Engine{}
 
 // Recompute implements engine.Engine.
 func (e Engine) Recompute(ctx context.Context, p *compile.Program, bronze engine.Tables, models []string) (engine.Tables, error) {
-	s, err := OpenMemory(ctx, e.Options)
+	s, err := e.session(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -32,8 +38,10 @@ func (e Engine) Recompute(ctx context.Context, p *compile.Program, bronze engine
 	if err := s.CreateSeeds(ctx, p.Project); err != nil {
 		return nil, err
 	}
-	need := Needed(p, models)
-	for _, m := range need {
+	if err := loadGiven(ctx, s, p, bronze); err != nil {
+		return nil, err
+	}
+	for _, m := range needed(p, models, func(name string) bool { _, given := bronze[name]; return given }) {
 		if err := Evaluate(ctx, s, m); err != nil {
 			return nil, err
 		}
@@ -49,18 +57,23 @@ func (e Engine) Recompute(ctx context.Context, p *compile.Program, bronze engine
 
 // Needed lists models and all models that they read, in graph order.
 func Needed(p *compile.Program, models []string) []*compile.Model {
+	return needed(p, models, func(string) bool { return false })
+}
+
+// needed is Needed, without models whose rows are given and what only they read.
+func needed(p *compile.Program, models []string, given func(string) bool) []*compile.Model {
 	need := map[string]bool{}
 	for _, name := range models {
 		need[name] = true
 	}
 	for i := len(p.Models) - 1; i >= 0; i-- {
-		if need[p.Models[i].Name] {
+		if need[p.Models[i].Name] && !given(p.Models[i].Name) {
 			for _, t := range p.Models[i].Reads {
 				need[t] = true
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(p.Models), func(m *compile.Model) bool { return !need[m.Name] })
+	return slices.DeleteFunc(slices.Clone(p.Models), func(m *compile.Model) bool { return !need[m.Name] || given(m.Name) })
 }
 
 // Evaluate makes a model's table from the tables that its SQL names: the whole
@@ -76,6 +89,23 @@ func Evaluate(ctx context.Context, s *Session, m *compile.Model) error {
 	}
 	if err := s.Exec(ctx, "CREATE OR REPLACE "+what+" "+m.Name+" AS "+m.Select); err != nil {
 		return fmt.Errorf("cannot evaluate %s (%s): %w", m.Name, m.File, err)
+	}
+	return nil
+}
+
+// loadGiven makes tables of the models whose rows are given.
+func loadGiven(ctx context.Context, s *Session, p *compile.Program, given engine.Tables) error {
+	for _, m := range p.Project.Models {
+		batches, ok := given[m.Name]
+		if !ok {
+			continue
+		}
+		if err := s.CreateTable(ctx, m.Name, m.Columns); err != nil {
+			return err
+		}
+		if err := s.Insert(ctx, m.Name, project.ArrowSchema(m.Columns), batches...); err != nil {
+			return err
+		}
 	}
 	return nil
 }

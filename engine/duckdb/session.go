@@ -23,6 +23,9 @@ type Session struct {
 	arrow *duckdb.Arrow
 	own   *duckdb.Connector // closed with the session; nil: the database is shared
 	view  string            // name under which rows come in
+	// private is the database that this session attached for itself; empty: the
+	// instance's own.
+	private string
 }
 
 // Options limit a database. Zero values leave DuckDB's own.
@@ -96,7 +99,7 @@ func NewSession(ctx context.Context, connector *duckdb.Connector) (*Session, err
 
 // Close closes the connection, and a private database with it.
 func (s *Session) Close() error {
-	err := s.conn.Close()
+	err := errors.Join(s.detach(), s.conn.Close())
 	if s.own != nil {
 		err = errors.Join(err, s.own.Close())
 	}

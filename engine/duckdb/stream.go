@@ -65,7 +65,7 @@ func (e Engine) Open(ctx context.Context, p *compile.Program, dir string, o stor
 		return nil, err
 	}
 	s := &Stream{prog: p, store: st, codecs: map[*compile.Relation]*store.Codec{}, scopes: map[*compile.Relation]*store.Codec{}, keyers: map[uint32]*keyer{}, filled: map[string]bool{}, timing: map[string]*atomic.Uint64{}}
-	if err := s.prepare(ctx, e.Options); err != nil {
+	if err := s.prepare(ctx, e); err != nil {
 		st.Close()
 		return nil, err
 	}
@@ -79,11 +79,11 @@ func (e Engine) Open(ctx context.Context, p *compile.Program, dir string, o stor
 	return s, nil
 }
 
-func (s *Stream) prepare(ctx context.Context, o Options) (err error) {
-	if o.Threads == 0 {
-		o.Threads = 1 // a step's rows are few: more threads cost more than they give
+func (s *Stream) prepare(ctx context.Context, e Engine) (err error) {
+	if e.Options.Threads == 0 {
+		e.Options.Threads = 1 // a step's rows are few: more threads cost more than they give
 	}
-	if s.duck, err = OpenMemory(ctx, o); err != nil {
+	if s.duck, err = e.session(ctx); err != nil {
 		return err
 	}
 	if err := s.duck.CreateSeeds(ctx, s.prog.Project); err != nil {
