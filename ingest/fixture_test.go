@@ -34,6 +34,8 @@ const thingSchema = `{"type":"record","name":"thing","fields":[
 	{"name":"price","type":["null",{"type":"bytes","logicalType":"decimal","precision":9,"scale":2}],"default":null},
 	{"name":"at","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}]}`
 
+var thingAvro = avro.MustParse(thingSchema)
+
 const noteSchema = `{"type":"record","name":"note","fields":[
 	{"name":"n","type":"long"},
 	{"name":"text","type":["null","string"],"default":null},

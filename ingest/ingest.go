@@ -61,7 +61,7 @@ func Open(ctx context.Context, cfg Config) (*Ingest, error) {
 func (i *Ingest) open(ctx context.Context) error {
 	var found bool
 	var err error
-	if i.records, found, err = openRecords(i.cfg.Dir); err != nil {
+	if i.records, found, err = openRecords(i.cfg.Dir, i.cfg.Hook); err != nil {
 		return err
 	}
 	for _, s := range i.cfg.Project.Sources {

@@ -14,7 +14,7 @@ func (w *world) things(e encoder, from, n int) {
 	}
 }
 
-func same(t *testing.T, what string, got, want []string) {
+func same(t testing.TB, what string, got, want []string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: got %d rows, want %d", what, len(got), len(want))

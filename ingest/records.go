@@ -54,6 +54,7 @@ type line struct {
 type records struct {
 	dir  string
 	lock *os.File
+	hook func(string)
 
 	mu      sync.Mutex
 	file    *os.File
@@ -71,11 +72,11 @@ type records struct {
 
 // openRecords reads the step records in dir. found is false when there are
 // none, and rebase must be called.
-func openRecords(dir string) (r *records, found bool, err error) {
+func openRecords(dir string, hook func(string)) (r *records, found bool, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, false, fmt.Errorf("cannot make the state folder: %w", err)
 	}
-	r = &records{dir: dir}
+	r = &records{dir: dir, hook: hook}
 	if err := r.acquire(); err != nil {
 		return nil, false, err
 	}
@@ -232,6 +233,7 @@ func (r *records) append(facts []fact, s *stepRecord) error {
 	if _, err := r.file.WriteAt(text, r.size); err != nil {
 		return fmt.Errorf("cannot write the step record: %w", errors.Join(err, r.file.Truncate(r.size)))
 	}
+	r.hook("ingest.record.written")
 	if err := r.file.Sync(); err != nil {
 		return fmt.Errorf("cannot sync the step record: %w", errors.Join(err, r.file.Truncate(r.size)))
 	}
