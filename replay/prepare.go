@@ -19,6 +19,9 @@ import (
 	"lockstep/project"
 )
 
+// maxGrowth bounds how far preparing may go beyond its memory limit.
+const maxGrowth = 4
+
 const (
 	keyColumn = "_key" // text of the key, in a spool
 	// A row group of a spool is what a reader skips over and holds in memory.
@@ -77,11 +80,11 @@ func newPreparer(ctx context.Context, c Config, dir string) (*preparer, error) {
 		return nil, fmt.Errorf("cannot open a database to prepare events in %s: %w", dir, err)
 	}
 	settings := fmt.Sprintf(`SET memory_limit = '%dMiB'; SET threads = %d; SET temp_directory = %s;
-		SET preserve_insertion_order = true; SET TimeZone = 'UTC'; CREATE SCHEMA raw`,
+		SET preserve_insertion_order = false; SET TimeZone = 'UTC'; CREATE SCHEMA raw`,
 		max(c.MemoryLimit>>20, 64), c.Threads, literal(filepath.Join(dir, "spill")))
-	if err := p.exec(ctx, settings, "set up the database"); err != nil {
+	if _, err := p.conn.ExecContext(ctx, settings); err != nil {
 		p.close()
-		return nil, err
+		return nil, fmt.Errorf("cannot set up a database to prepare events: %w", err)
 	}
 	return p, nil
 }
@@ -94,14 +97,44 @@ func (p *preparer) close() {
 	}
 }
 
-func (p *preparer) exec(ctx context.Context, sql, what string) error {
-	if _, err := p.conn.ExecContext(ctx, sql); err != nil {
-		if ctx.Err() != nil {
+// exec runs a script as one transaction. Most operators of DuckDB spill, but
+// some need a working set that grows slowly with the data: a script that runs
+// out of memory is run again with twice as much, up to maxGrowth times the
+// limit.
+func (p *preparer) exec(ctx context.Context, script, what string) error {
+	for growth := int64(2); ; growth *= 2 {
+		err := p.transact(ctx, script)
+		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return fmt.Errorf("cannot %s: %w", what, err)
+		if !outOfMemory(err) {
+			return fmt.Errorf("cannot %s: %w", what, err)
+		}
+		if growth > maxGrowth {
+			return fmt.Errorf("cannot %s within %d MB: %w; give replay more memory, or less data", what, p.MemoryLimit*growth/2>>20, err)
+		}
+		limit := p.MemoryLimit * growth >> 20
+		p.Log.Info("preparing events needs more memory", "step", what, "limit_mb", limit)
+		if _, err := p.conn.ExecContext(ctx, fmt.Sprintf("SET memory_limit = '%dMiB'", limit)); err != nil {
+			return fmt.Errorf("cannot %s: %w", what, err)
+		}
 	}
-	return nil
+}
+
+func (p *preparer) transact(ctx context.Context, script string) error {
+	tx, err := p.conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, script); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+func outOfMemory(err error) bool {
+	var d *duckdb.Error
+	return errors.As(err, &d) && d.Type == duckdb.ErrorTypeOutOfMemory
 }
 
 // load reads the raw files, each once: what is checked is what is loaded.
@@ -167,12 +200,12 @@ func (p *preparer) spool(ctx context.Context, s *project.Source) error {
 		names[i] = quoted(f.Name)
 		casts[i] = fmt.Sprintf("CAST(%s AS %s) AS %s", names[i], f.Type.DuckDB(), names[i])
 	}
-	sorted := fmt.Sprintf(`COPY (
+	sorted := fmt.Sprintf(`SET preserve_insertion_order = true; COPY (
 		WITH events AS (SELECT %s, CAST(%s AS VARCHAR) AS %s, CAST(%s AS BIGINT) AS %s FROM (%s
 		))
 		SELECT %s, %s FROM events
 		ORDER BY %s NULLS FIRST, %s NULLS FIRST, %s NULLS FIRST, hash(%s)
-		) TO %s (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE %d)`,
+		) TO %s (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE %d); SET preserve_insertion_order = false`,
 		strings.Join(casts, ", "), quoted(s.Key), keyColumn, sourceLine, sourceLine, trimSQL(query),
 		strings.Join(names, ", "), keyColumn,
 		quoted(s.EventTime), keyColumn, sourceLine, strings.Join(names, ", "),

@@ -25,10 +25,15 @@ import (
 // it goes. LOCKSTEP_SCALE sets the scale; the figures of one run tell all.
 func BenchmarkReplay(b *testing.B) {
 	scale, p := scaleAndProject(b)
-	limit, _ := strconv.ParseInt(os.Getenv("LOCKSTEP_LIMIT_MB"), 10, 64) // 0: the default
 	for b.Loop() {
-		replayOnce(b, replay.Config{Project: p, Scale: scale, Seed: 1, Data: os.Getenv("LOCKSTEP_RAW"), MemoryLimit: limit << 20})
+		replayOnce(b, replay.Config{Project: p, Scale: scale, Seed: 1, Data: os.Getenv("LOCKSTEP_RAW"), MemoryLimit: memoryLimit()})
 	}
+}
+
+// memoryLimit is for preparing, in bytes; 0: the default.
+func memoryLimit() int64 {
+	mb, _ := strconv.ParseInt(os.Getenv("LOCKSTEP_LIMIT_MB"), 10, 64)
+	return mb << 20
 }
 
 func scaleAndProject(b *testing.B) (float64, *project.Project) {
@@ -115,7 +120,7 @@ func BenchmarkPrepare(b *testing.B) {
 	scale, p := scaleAndProject(b)
 	for b.Loop() {
 		began := cpu()
-		events, err := replay.Open(context.Background(), replay.Config{Project: p, Scale: scale, Seed: 1, WorkDir: b.TempDir()})
+		events, err := replay.Open(context.Background(), replay.Config{Project: p, Scale: scale, Seed: 1, WorkDir: b.TempDir(), MemoryLimit: memoryLimit()})
 		if err != nil {
 			b.Fatal(err)
 		}
