@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -32,8 +33,28 @@ func CellText(a arrow.Array, i int) string {
 		return floatText(a.Value(i), 64)
 	case *array.Float32:
 		return floatText(float64(a.Value(i)), 32)
+	case *array.Decimal128:
+		return decimalText(a.Value(i).BigInt(), a.DataType())
+	case *array.Decimal256:
+		return decimalText(a.Value(i).BigInt(), a.DataType())
 	}
 	return a.ValueStr(i)
+}
+
+// decimalText writes all digits of the scale: 13440.00.
+func decimalText(unscaled *big.Int, t arrow.DataType) string {
+	scale := int(t.(arrow.DecimalType).GetScale())
+	digits := new(big.Int).Abs(unscaled).String()
+	if pad := scale + 1 - len(digits); pad > 0 {
+		digits = strings.Repeat("0", pad) + digits
+	}
+	if scale > 0 {
+		digits = digits[:len(digits)-scale] + "." + digits[len(digits)-scale:]
+	}
+	if unscaled.Sign() < 0 {
+		return "-" + digits
+	}
+	return digits
 }
 
 // TimeText writes a time as query results do.

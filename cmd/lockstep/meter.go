@@ -28,6 +28,7 @@ type meter struct {
 	plain  string // last plain line
 	last   time.Time
 	closed bool
+	paced  bool // the source sets the pace: the rate does not tell when it ends
 }
 
 func newMeter(w io.Writer) *meter {
@@ -69,11 +70,11 @@ func (m *meter) Progress(p embedded.Progress) {
 	}
 	if m.width > 0 {
 		m.clear()
-		m.bars = barLines(p, m.width)
+		m.bars = m.barLines(p)
 		m.draw()
 		return
 	}
-	if line := plainLine(p); line != m.plain && time.Since(m.last) >= plainEvery {
+	if line := m.plainLine(p); line != m.plain && time.Since(m.last) >= plainEvery {
 		fmt.Fprintln(m.w, line)
 		m.plain, m.last = line, time.Now()
 	}
@@ -101,9 +102,10 @@ func (m *meter) draw() {
 	m.drawn = len(m.bars)
 }
 
-func barLines(p embedded.Progress, width int) []string {
+func (m *meter) barLines(p embedded.Progress) []string {
+	width := m.width
 	lines := []string{
-		"replay " + replayText(p.Replay, min(30, width-56)),
+		"replay " + m.replayText(p.Replay, min(30, width-56)),
 		fmt.Sprintf("stream step %s · %s records · %s/s · lag %s · dead letters %s", number(p.Step), number(p.Accepted), number(int64(p.Rate)), number(p.Lag), number(p.Dead)),
 		"batch  " + or(p.Batch, "idle"),
 	}
@@ -116,10 +118,10 @@ func barLines(p embedded.Progress, width int) []string {
 	return lines
 }
 
-func replayText(r replay.Progress, width int) string {
+func (m *meter) replayText(r replay.Progress, width int) string {
 	switch {
 	case r.Phase == "":
-		return "nothing to replay"
+		return "-"
 	case r.Phase != replay.Sending && r.Phase != replay.Done:
 		return strings.TrimSpace(string(r.Phase) + " " + r.Detail)
 	}
@@ -136,7 +138,7 @@ func replayText(r replay.Progress, width int) string {
 		return text
 	}
 	text += fmt.Sprintf(" · %s/s", number(int64(r.Rate)))
-	if r.Left > 0 {
+	if r.Left > 0 && !m.paced {
 		text += " · left " + duration(r.Left)
 	}
 	if !r.EventTime.IsZero() {
@@ -145,9 +147,9 @@ func replayText(r replay.Progress, width int) string {
 	return text
 }
 
-func plainLine(p embedded.Progress) string {
+func (m *meter) plainLine(p embedded.Progress) string {
 	line := fmt.Sprintf("replay %s; step %d, %d records, %.0f/s, lag %d, dead letters %d; batch %s",
-		replayText(p.Replay, 0), p.Step, p.Accepted, p.Rate, p.Lag, p.Dead, or(p.Batch, "idle"))
+		m.replayText(p.Replay, 0), p.Step, p.Accepted, p.Rate, p.Lag, p.Dead, or(p.Batch, "idle"))
 	if p.Rebuild != "" {
 		line += "; rebuild " + p.Rebuild
 	}

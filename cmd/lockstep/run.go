@@ -19,21 +19,21 @@ import (
 )
 
 // What run does unless it is told otherwise: a project that can make synthetic
-// data makes as little as gives a first look in seconds, and a week of events
-// passes in a second, which is fast enough to watch.
+// data makes as little as gives a first look in seconds, and two weeks of
+// events pass in a second, which is fast enough to watch.
 const (
 	defaultScale = 0.05
-	defaultSpeed = 7 * 24 * 3600
+	defaultSpeed = 14 * 24 * 3600
 )
 
 type runFlags struct {
-	data, speed              string
-	scale                    float64
-	once                     bool
-	listen, kafka, registry  string
-	schedule                 string
-	memoryLimit, diskLimit   string
-	scaleGiven, speedChanged bool
+	data, speed             string
+	scale                   float64
+	scaleGiven              bool
+	once                    bool
+	listen, kafka, registry string
+	schedule                string
+	memoryLimit, diskLimit  string
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -82,6 +82,7 @@ func (a *app) run(ctx context.Context, f runFlags) error {
 	}
 	config.Program, config.Dir, config.Log, config.Version = program, a.stateDir(), a.log, version
 	m := newMeter(a.stderr)
+	m.paced = options.Speed > 0
 	a.meter.Store(m)
 	defer func() {
 		m.Close()

@@ -60,7 +60,7 @@ function drawFigures(s) {
   const disk = Object.values(s.bytes || {}).reduce((a, b) => a + b, 0);
   const f = s.freshness;
   $("figures").replaceChildren(
-    figure("Step served", count(s.step), s.frozen ? "frozen" : `published tables: step ${count(s.batch_step)}`),
+    figure("Step served", count(s.step), s.frozen ? "frozen" : s.manifest ? `published tables: step ${count(s.batch_step)}` : "nothing published yet"),
     figure("Freshness p99", f.count ? seconds(f.p99) : "–", f.count ? `p50 ${seconds(f.p50)}, produced to served` : "nothing arrived lately"),
     figure("Drift rows", count(s.drift_rows), s.manifest ? "stream against the last full recompute" : "not compared yet", s.drift_rows > 0 ? "bad" : s.manifest ? "good" : ""),
     figure("Records", count(sum(s.topics, (t) => t.records)), `${count(rate)} per second, lag ${count(lag)}`),
@@ -94,16 +94,20 @@ function drawReplay(r) {
   const share = r.total ? r.sent / r.total : 0;
   $("replay-bar").style.width = `${(100 * share).toFixed(1)}%`;
   $("replay-text").textContent = r.total
-    ? `Replay: ${count(r.sent)} of ${count(r.total)} events (${(100 * share).toFixed(0)} %), ${count(r.rate)} per second${r.left ? `, ${seconds(r.left)} left` : ""}`
+    ? `Replay: ${count(r.sent)} of ${count(r.total)} events (${(100 * share).toFixed(0)} %), ${count(r.rate)} per second`
     : `Replay: ${r.phase}`;
 }
+
+// A view has no rows of its own: it is evaluated when asked.
+function stored(m, text) { return m.materialized === "view" ? "–" : text; }
+function took(s) { return s ? seconds(s) : "–"; }
 
 function drawTables(s) {
   $("models").replaceChildren(table([
     ["Model", (m) => m.model], ["Kept", (m) => m.materialized],
-    ["Rows served", (m) => count(m.rows), "number"], ["since batch", (m) => count(m.overlay_rows), "number"],
-    ["Last step", (m) => seconds(m.step_seconds), "number"], ["Last batch", (m) => seconds(m.batch_seconds), "number"],
-    ["Files", (m) => count(m.files), "number"], ["Drift", (m) => alarm(m.drift_rows), "number"],
+    ["Rows served", (m) => stored(m, count(m.rows)), "number"], ["from the stream", (m) => stored(m, count(m.overlay_rows)), "number"],
+    ["Last step", (m) => stored(m, took(m.step_seconds)), "number"], ["Last batch", (m) => stored(m, took(m.batch_seconds)), "number"],
+    ["Files", (m) => stored(m, count(m.files)), "number"], ["Drift", (m) => stored(m, alarm(m.drift_rows)), "number"],
   ], s.models || []));
   $("topics").replaceChildren(table([
     ["Topic", (t) => t.topic], ["Records", (t) => count(t.records), "number"], ["per second", (t) => count(t.rate), "number"],
@@ -128,7 +132,7 @@ function drawHistory(manifests) {
 
 // ---- the graph: columns by depth, topics and their bronze tables first ----
 
-const NODE = { width: 186, height: 26, gap: 8, column: 242 };
+const NODE = { width: 186, height: 26, gap: 8, column: 226 };
 let chosen = null;
 let shown = null; // the graph's nodes by name
 
@@ -182,6 +186,18 @@ function drawGraph(lineage) {
   }
   for (const n of lineage.nodes) root.append(nodeOf(n));
   $("graph").replaceChildren(root);
+  fitGraph();
+}
+
+// fitGraph shrinks the graph to the page as long as it stays readable; else it
+// scrolls.
+function fitGraph() {
+  const root = $("graph").querySelector("svg");
+  if (!root) return;
+  const natural = root.viewBox.baseVal, room = $("graph").clientWidth;
+  const scale = room < natural.width && room >= 0.8 * natural.width ? room / natural.width : 1;
+  root.setAttribute("width", natural.width * scale);
+  root.setAttribute("height", natural.height * scale);
 }
 
 function nodeOf(n) {
@@ -219,6 +235,12 @@ function choose(n) {
 function compact(n) {
   if (n < 10000) return count(n);
   return n < 1e6 ? `${Math.round(n / 1000)}k` : `${(n / 1e6).toFixed(1)}M`;
+}
+
+// suggest puts a first statement into the empty query box.
+function suggest(lineage) {
+  const last = (lineage.nodes || []).filter((n) => n.kind === "model" && n.materialized === "incremental").pop();
+  if (last && !$("sql").value) $("sql").value = `SELECT * FROM ${last.name} LIMIT 20`;
 }
 
 function drawCounts(s) {
@@ -281,7 +303,12 @@ async function refresh() {
     drawFigures(s);
     drawReplay(s.replay);
     drawTables(s);
-    if (!lineageDrawn) { drawGraph(await api("/api/graph")); lineageDrawn = true; }
+    if (!lineageDrawn) {
+      const lineage = await api("/api/graph");
+      drawGraph(lineage);
+      suggest(lineage);
+      lineageDrawn = true;
+    }
     drawCounts(s);
     if (s.manifest !== lastManifest || s.manifest === 0) { drawHistory(await api("/api/history")); lastManifest = s.manifest; }
   } catch (e) {
@@ -295,6 +322,7 @@ async function loop() {
   setTimeout(loop, REFRESH_MS);
 }
 
+addEventListener("resize", fitGraph);
 $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").textContent = paused ? "Resume" : "Pause";
