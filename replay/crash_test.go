@@ -252,3 +252,36 @@ func TestConfigFaults(t *testing.T) {
 		}
 	}
 }
+
+// TestStopWithoutLog ends a replay whose log has gone away.
+func TestStopWithoutLog(t *testing.T) {
+	defer func(d time.Duration) { courtesy = d }(courtesy)
+	courtesy = 100 * time.Millisecond
+	k := newCluster(t)
+	c := k.config(writeData(t, 3000))
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	sent := 0
+	c.Hook = func(point string) {
+		if point != "replay.record" {
+			return
+		}
+		if sent++; sent == 1000 {
+			k.log.Close()
+			time.AfterFunc(50*time.Millisecond, cancel)
+		}
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Run(ctx, c)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("the replay says that it is complete")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the replay does not end")
+	}
+}

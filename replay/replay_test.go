@@ -106,6 +106,7 @@ func writeFile(name, text string) error { return os.WriteFile(name, []byte(text)
 // cluster is a log on disk and a registry.
 type cluster struct {
 	t           testing.TB
+	log         *kfake.Cluster
 	brokers     []string
 	registry    *sr.Client
 	registryURL string
@@ -124,7 +125,7 @@ func newCluster(t testing.TB, opts ...kfake.Opt) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &cluster{t: t, brokers: k.ListenAddrs(), registry: registry, registryURL: fake.URL()}
+	return &cluster{t: t, log: k, brokers: k.ListenAddrs(), registry: registry, registryURL: fake.URL()}
 }
 
 func (k *cluster) config(data string) Config {
@@ -386,5 +387,23 @@ func TestCheckQueries(t *testing.T) {
 	err := CheckQueries(context.Background(), p)
 	if err == nil || !strings.Contains(err.Error(), "sources/reading.sql") || !strings.Contains(err.Error(), "sources/sensor.sql") {
 		t.Errorf("error %v does not name both files", err)
+	}
+}
+
+// TestMoreMemory runs a script that does not fit the limit. It is run again
+// whole, so what it made before it failed must be gone.
+func TestMoreMemory(t *testing.T) {
+	c := Config{Project: testProject(), Data: writeData(t, 10), WorkDir: t.TempDir(), MemoryLimit: 64 << 20, Threads: 1}
+	files := c.Project.FS.(fstest.MapFS)
+	script := "CREATE TABLE one AS SELECT 1; CREATE TABLE long AS SELECT list(i) AS l FROM range(%d) t(i); DROP TABLE long;"
+	files["sources/_0.sql"] = &fstest.MapFile{Data: fmt.Appendf(nil, script, 5_000_000)}
+	events, err := Open(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	events.Close()
+	files["sources/_0.sql"] = &fstest.MapFile{Data: fmt.Appendf(nil, script, 80_000_000)}
+	if _, err := Open(context.Background(), c); err == nil || !strings.Contains(err.Error(), "within 256 MB") {
+		t.Errorf("error %v, want that four times the limit was not enough", err)
 	}
 }

@@ -15,9 +15,11 @@ import (
 	"lockstep/project"
 )
 
+// courtesy is how long a replay that is told to stop waits for the log. A
+// test shortens it.
+var courtesy = 5 * time.Second
+
 const (
-	// courtesy is how long a replay that is told to stop waits for the log.
-	courtesy = 5 * time.Second
 	// maxValueBytes is what fits a record batch of Kafka's default limit, with
 	// room for its own fields.
 	maxValueBytes = 1_000_012 - 512
