@@ -21,6 +21,7 @@ func pageRoutes(mux *http.ServeMux, b Backend, o Options) {
 	serve := http.FileServerFS(files)
 	mux.Handle("GET /style.css", serve)
 	mux.Handle("GET /page.js", serve)
+	mux.Handle("GET /icon.svg", serve)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		project := ""
 		if s, err := b.Status(r.Context()); err == nil {

@@ -195,7 +195,7 @@ function fitGraph() {
   const root = $("graph").querySelector("svg");
   if (!root) return;
   const natural = root.viewBox.baseVal, room = $("graph").clientWidth;
-  const scale = room < natural.width && room >= 0.8 * natural.width ? room / natural.width : 1;
+  const scale = room < natural.width && room >= 0.7 * natural.width ? room / natural.width : 1;
   root.setAttribute("width", natural.width * scale);
   root.setAttribute("height", natural.height * scale);
 }
@@ -205,7 +205,7 @@ function nodeOf(n) {
   const g = svg("g", { class: `node ${kindOf(n)} ${n.materialized || ""}`, tabindex: "0", role: "button", "data-name": n.name, "aria-label": `${n.kind} ${label}` },
     svg("title", {}, document.createTextNode(`${n.name}${n.materialized ? ` (${n.materialized})` : ""}${n.description ? `\n${n.description}` : ""}`)),
     svg("rect", { x: n.x, y: n.y, width: NODE.width, height: NODE.height, rx: n.kind === "topic" ? 13 : 5 }),
-    svg("text", { x: n.x + 9, y: n.y + 17 }, document.createTextNode(shorten(label, 21))),
+    svg("text", { x: n.x + 9, y: n.y + 17 }, document.createTextNode(shorten(label, 20))),
     svg("text", { class: "count", x: n.x + NODE.width - 7, y: n.y + 17, "text-anchor": "end" }));
   g.addEventListener("click", () => choose(n));
   g.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); choose(n); } });
@@ -233,7 +233,8 @@ function choose(n) {
 }
 
 function compact(n) {
-  if (n < 10000) return count(n);
+  if (n < 1000) return count(n);
+  if (n < 10000) return `${(n / 1000).toFixed(1)}k`;
   return n < 1e6 ? `${Math.round(n / 1000)}k` : `${(n / 1e6).toFixed(1)}M`;
 }
 
@@ -252,7 +253,7 @@ function drawCounts(s) {
     g.querySelector(".count").textContent = n === undefined ? "" : compact(n);
     // A long name makes room for its figure.
     const name = g.dataset.name.replace(/^topic /, "");
-    g.querySelector("text:not(.count)").textContent = shorten(name, n === undefined ? 28 : 21);
+    g.querySelector("text:not(.count)").textContent = shorten(name, n === undefined ? 27 : 20);
   }
 }
 

@@ -1,0 +1,35 @@
+# Everything that a contributor types. Build tags that a part needs are set here.
+TAGS    := duckdb_arrow
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+BIN     := bin/lockstep
+GOFLAGS += -buildvcs=false
+export GOFLAGS
+
+# Tier 1 is every package but apptest; tier 2 is apptest with the real binary.
+PACKAGES = $(shell go list -tags $(TAGS) ./... | grep -v /apptest)
+
+.PHONY: build run test test-unit test-e2e bench lint clean
+
+build:
+	go build -tags $(TAGS) -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/lockstep
+
+run: build
+	$(BIN) run
+
+test: lint test-unit test-e2e
+
+test-unit:
+	go test -tags $(TAGS) $(TESTFLAGS) $(PACKAGES)
+
+test-e2e: build
+	go test -tags $(TAGS) -count 1 -timeout 30m $(TESTFLAGS) ./apptest/...
+
+bench:
+	go test -tags $(TAGS) -run '^$$' -bench . -timeout 60m ./bench/...
+
+lint:
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:"; echo "$$files"; exit 1; fi
+	go vet -tags $(TAGS) ./...
+
+clean:
+	rm -rf bin

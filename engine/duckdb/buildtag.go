@@ -1,0 +1,3 @@
+package duckdb
+
+import _ "lockstep/internal/buildtag" // DuckDB's Arrow interface needs a build tag
