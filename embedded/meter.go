@@ -109,6 +109,31 @@ func (m *meter) stepSeconds() float64 {
 	return m.lastStep
 }
 
+// rates takes rates per topic from counters that only grow.
+type rates struct {
+	mu   sync.Mutex
+	seen map[string][]reading
+}
+
+// of notes a counter and gives its growth per second over the last seconds.
+func (r *rates) of(topic string, records int64) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.seen == nil {
+		r.seen = map[string][]reading{}
+	}
+	now := time.Now()
+	list := append(r.seen[topic], reading{now, records})
+	for len(list) > 2 && now.Sub(list[0].at) > rateWindow {
+		list = list[1:]
+	}
+	r.seen[topic] = list
+	if span := now.Sub(list[0].at).Seconds(); span > 0 {
+		return float64(records-list[0].records) / span
+	}
+	return 0
+}
+
 func (i *Instance) progress(ctx context.Context, tell func(Progress)) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()

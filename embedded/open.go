@@ -15,6 +15,7 @@ import (
 
 	"lockstep/batch"
 	"lockstep/broker"
+	"lockstep/compile"
 	"lockstep/engine"
 	"lockstep/engine/duckdb"
 	"lockstep/ingest"
@@ -50,6 +51,7 @@ type Instance struct {
 	freshness speed.Freshness
 	running   atomic.Bool // ingest runs
 	meter     meter
+	rates     rates
 
 	mu        sync.Mutex
 	notReady  map[string]string
@@ -177,7 +179,9 @@ func (i *Instance) openStream(ctx context.Context) error {
 	dir := i.path("speed", i.cfg.Program.Fingerprint)
 	_, statErr := os.Stat(dir)
 	eng := duckdb.Engine{}
-	options := store.Options{}
+	// A step asks for keys all over the store: filters and indexes must stay in
+	// the cache, or each look-up reads them again.
+	options := store.Options{CacheBytes: max(i.cfg.MemoryLimit/4, 64<<20)}
 	s, err := eng.Open(ctx, i.cfg.Program, dir, options)
 	switch {
 	case errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrFormat):
@@ -335,7 +339,7 @@ func (i *Instance) listen(context.Context) error {
 	if moved {
 		i.cfg.Log.Warn("the default port of the page is taken", "listening", l.Addr())
 	}
-	lineage := i.cfg.Program.Lineage()
+	lineage := compile.Graph(i.cfg.Program)
 	i.web.ServePeople(l, i, web.Options{Version: i.cfg.Version, Lineage: lineage, Password: password, Log: i.cfg.Log})
 	i.addresses = append([]web.Address{{Name: "web", Addr: "http://" + l.Addr().String()}}, i.addresses...)
 	socket, err := web.ListenSocket(i.cfg.Dir)

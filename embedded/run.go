@@ -105,7 +105,7 @@ func (i *Instance) replayInputs(ctx context.Context, o RunOptions) (int64, error
 			i.replay = &p
 		},
 	})
-	return result.Sent, err
+	return result.Events - result.Before, err
 }
 
 // untilCaughtUp waits for the end of the replay and for every layer, and runs
@@ -122,7 +122,8 @@ func (i *Instance) untilCaughtUp(ctx context.Context, replayed <-chan error) err
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if step, lag := i.ingest.Position(); lagOf(lag) == 0 && i.server.Step() >= step && i.stream.Last() >= step {
+		step, lag, err := i.ingest.Lag(ctx)
+		if err == nil && lagOf(lag) == 0 && i.server.Step() >= step {
 			break
 		}
 		select {
