@@ -30,22 +30,32 @@ func compileText(file string) (*compile.Program, error) {
 	return compile.Compile(p)
 }
 
+// TestHistoriesOfSmallProjects: projects that are hard on purpose.
+func TestHistoriesOfSmallProjects(t *testing.T) {
+	histories(t, "testdata/projects/*.txt", *smallHistories)
+}
+
 // TestHistoriesOfAccepted holds what the compiler accepts to its word: every
 // project text that its own tests accept runs random histories.
 func TestHistoriesOfAccepted(t *testing.T) {
-	files, _ := filepath.Glob("../compile/testdata/accepted/*.txt")
+	histories(t, "../compile/testdata/accepted/*.txt", *acceptedHistories)
+}
+
+func histories(t *testing.T, glob string, number int) {
+	t.Helper()
+	files, _ := filepath.Glob(glob)
 	if len(files) == 0 {
-		t.Fatal("no project texts")
+		t.Fatalf("no files %s", glob)
 	}
-	first := firstSeed(t)
+	first, eng := firstSeed(t), sharedEngine(t)
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			prog, err := compileText(file)
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := &modeltest.Runner{Engine: sharedEngine(t), Program: prog}
-			f, err := r.Fuzz(context.Background(), first, *histories, 8, nil)
+			r := &modeltest.Runner{Engine: eng, Program: prog}
+			f, err := r.Fuzz(context.Background(), first, number, 8, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,8 +15,10 @@ import (
 )
 
 var (
-	histories = flag.Int("histories", 20, "random histories per project")
-	seed      = flag.Uint64("seed", 0, "seed of the first history; 0: by the clock")
+	bundledHistories  = flag.Int("histories", 20, "random histories of the bundled project")
+	smallHistories    = flag.Int("small", 50, "random histories of each small project")
+	acceptedHistories = flag.Int("accepted", 2, "random histories of each project text that the compiler's tests accept")
+	seed              = flag.Uint64("seed", 0, "seed of the first history; 0: by the clock")
 )
 
 func firstSeed(t *testing.T) uint64 {
@@ -24,7 +26,7 @@ func firstSeed(t *testing.T) uint64 {
 		return *seed
 	}
 	s := uint64(time.Now().UnixNano()) >> 10
-	t.Logf("first seed %d (replay with -seed %d -histories 1 for the first)", s, s)
+	t.Logf("first seed %d (replay with -seed %d -histories 1 -small 1 -accepted 1 for the first)", s, s)
 	return s
 }
 
@@ -55,7 +57,7 @@ func load(t *testing.T, dir string) *compile.Program {
 
 func TestHistoriesOfTheBundledProject(t *testing.T) {
 	r := &modeltest.Runner{Engine: sharedEngine(t), Program: load(t, "../examples/olist")}
-	f, err := r.Fuzz(context.Background(), firstSeed(t), *histories, 8, nil)
+	f, err := r.Fuzz(context.Background(), firstSeed(t), *bundledHistories, 8, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
