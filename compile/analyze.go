@@ -394,10 +394,10 @@ func (e *env) within(m Expr, s *source, r *Ref) Expr {
 
 func (e *env) whyLost(c *Column, s *source, r *Ref) lostReason {
 	src, col := e.source(c)
+	if src != nil && src.nullable {
+		return lostReason{c.Pos, fmt.Sprintf("%s comes from the side of an outer join that may be missing", SQL(c)), "take scope columns from the side that is kept"}
+	}
 	if src == s && col != nil {
-		if src.nullable {
-			return lostReason{c.Pos, fmt.Sprintf("%s comes from the side of an outer join that may be missing", SQL(c)), "take scope columns from the side that is kept"}
-		}
 		if why, ok := col.lost[r]; ok {
 			return why
 		}
@@ -681,6 +681,9 @@ func (e *env) qualified(c *Column) Expr {
 			}
 			found = s
 		}
+	}
+	if r, ok := refusals[c.Name]; found == nil && c.Table == "" && ok { // current_date stands without parentheses
+		refuse(c.Pos, r.do, "%s: %s", c.Name, r.why)
 	}
 	if found == nil {
 		refuse(c.Pos, "see the columns of the tables in FROM", "there is no column %s", SQL(c))

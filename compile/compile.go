@@ -328,7 +328,12 @@ func (c *compiler) check(m *Model) {
 	text := strings.TrimRight(strings.TrimSpace(m.SQL), ";")
 	types, err := c.tables.describe(text)
 	if err != nil {
-		c.problem(m.Model, &parseError{what: err.Error()})
+		line := m.Line
+		var at *binderError
+		if errors.As(err, &at) && at.line > 0 { // the query is the file's text
+			line = at.line + strings.Count(m.SQL[:strings.Index(m.SQL, text)], "\n")
+		}
+		c.problems.Add(m.File, line, "see the columns of the tables in FROM, and cast where types differ", "%v", err)
 		return
 	}
 	c.checkColumns(m, types)

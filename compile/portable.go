@@ -103,6 +103,7 @@ var (
 	comment   = regexp.MustCompile(`(?s)/\*.*?\*/|--[^\n]*`)
 	quoted    = regexp.MustCompile(`'(?:[^']|'')*'`)
 	called    = regexp.MustCompile(`([A-Za-z_][A-Za-z0-9_]*)\s*\(`)
+	aliased   = regexp.MustCompile(`(?i)\bas\s+$`)
 	forbidden = regexp.MustCompile("[\"`$]|//|::|\\?|==|<=>|\\[|\\{")
 )
 
@@ -111,7 +112,7 @@ var keywords = map[string]bool{}
 
 func init() {
 	for _, w := range strings.Fields(`as in and or not on over filter where when then else case select from join by union all
-		between exists any values group order partition having distinct with decimal cast try_cast extract numeric interval is like within ilike`) {
+		between exists any values rollup cube sets using columns group order partition having distinct with decimal cast try_cast extract numeric interval is like within ilike`) {
 		keywords[w] = true
 	}
 }
@@ -128,6 +129,9 @@ func checkTokens(text string) *parseError {
 		name := strings.ToLower(code[m[2]:m[3]])
 		if keywords[name] || isFunction(name) {
 			continue
+		}
+		if aliased.MatchString(code[:m[2]]) {
+			continue // names behind a table's alias, which the tree refuses
 		}
 		if _, isRefusal := refusals[name]; isRefusal || isCTEName(code, name) {
 			continue // the tree gives the better message

@@ -3,7 +3,9 @@ package compile
 import (
 	"database/sql"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lockstep/project"
@@ -101,10 +103,28 @@ func (t *tables) describe(query string) ([]string, error) {
 	return out, rows.Err()
 }
 
-// binderMessage is DuckDB's message without the query that we made of it.
+var binderLine = regexp.MustCompile(`\nLINE (\d+):`)
+
+// binderError is DuckDB's message without the query that we made of it, and
+// the line in that query.
+type binderError struct {
+	line int
+	what string
+}
+
+func (e *binderError) Error() string { return e.what }
+
 func binderMessage(err error) error {
 	first, _, _ := strings.Cut(err.Error(), "\n")
-	return fmt.Errorf("%s", strings.TrimSpace(first))
+	_, what, ok := strings.Cut(first, " Error: ")
+	if !ok {
+		what = first
+	}
+	e := &binderError{what: strings.TrimSpace(what)}
+	if m := binderLine.FindStringSubmatch(err.Error()); m != nil {
+		e.line, _ = strconv.Atoi(m[1])
+	}
+	return e
 }
 
 func isFloat(t string) bool   { return t == "DOUBLE" || t == "FLOAT" }
