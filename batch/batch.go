@@ -169,7 +169,7 @@ func (r *Runner) begin(ctx context.Context) (*Run, error) {
 	if err := r.save(run); err != nil {
 		return nil, err
 	}
-	r.hook("batch: begun")
+	r.hook("batch.begun")
 	return run, nil
 }
 
@@ -271,7 +271,7 @@ func (r *Runner) evaluate(ctx context.Context, run *Run, m *compile.Model, lock 
 	if err != nil {
 		return fmt.Errorf("cannot evaluate %s (%s) in batch run %s: %w", m.Name, m.File, run.ID, err)
 	}
-	r.hook("batch: table written")
+	r.hook("batch.table")
 	lock.Lock()
 	defer lock.Unlock()
 	run.Tables[m.Name], run.Rows[m.Name], run.Seconds[m.Name] = snapshot, rows, time.Since(begin).Seconds()
@@ -371,19 +371,19 @@ func (r *Runner) publish(ctx context.Context, run *Run) (*Report, error) {
 	if err := r.compare(ctx, run, rep); err != nil {
 		return nil, err
 	}
-	r.hook("batch: compared")
+	r.hook("batch.compared")
 	m := lake.Manifest{Parent: newest.ID, Step: run.Pin.Step, Offsets: run.Pin.Offsets, Fingerprints: run.Fingerprints, Tables: run.Tables, Bronze: run.Pin.Bronze, Attributes: map[string]string{"run": run.ID}}
 	if rep.Manifest, err = r.Lake.Publish(ctx, m); err != nil {
 		return nil, fmt.Errorf("cannot publish batch run %s: %w", run.ID, err)
 	}
-	r.hook("batch: manifest published")
+	r.hook("batch.published")
 	if err := r.keepDrift(rep); err != nil {
 		r.Log.Error("cannot keep the drift that was found", "err", err)
 	}
 	if err := r.Serving.Publish(ctx, rep.Manifest); err != nil {
 		return rep, err
 	}
-	r.hook("batch: handed over")
+	r.hook("batch.handed")
 	return rep, r.Drop(run.ID)
 }
 

@@ -16,6 +16,7 @@ import (
 	"lockstep/batch"
 	"lockstep/broker"
 	"lockstep/compile"
+	"lockstep/dashboard"
 	"lockstep/engine"
 	"lockstep/engine/duckdb"
 	"lockstep/ingest"
@@ -161,7 +162,7 @@ func (i *Instance) openRegistry(ctx context.Context) error {
 func (i *Instance) openLake(ctx context.Context) error {
 	var err error
 	i.lake, err = lake.OpenWith(ctx, i.path("lake"), lake.Options{Logger: i.cfg.Log, Hook: func(e lake.Event) error {
-		i.hook("lake: " + e.Op + ": " + e.Point)
+		i.hook("lake." + e.Op + "." + e.Point)
 		return nil
 	}})
 	return err
@@ -340,7 +341,7 @@ func (i *Instance) listen(context.Context) error {
 		i.cfg.Log.Warn("the default port of the page is taken", "listening", l.Addr())
 	}
 	lineage := compile.Graph(i.cfg.Program)
-	i.web.ServePeople(l, i, web.Options{Version: i.cfg.Version, Lineage: lineage, Password: password, Log: i.cfg.Log})
+	i.web.ServePeople(l, i, web.Options{Version: i.cfg.Version, Lineage: lineage, Password: password, Log: i.cfg.Log, Dashboards: dashboard.NewSet(i.cfg.Program)})
 	i.addresses = append([]web.Address{{Name: "web", Addr: "http://" + l.Addr().String()}}, i.addresses...)
 	socket, err := web.ListenSocket(i.cfg.Dir)
 	if err != nil {

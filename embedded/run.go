@@ -323,7 +323,7 @@ func (i *Instance) rebuildAll(ctx context.Context) error {
 	if err := i.rebuildStream(ctx, c); err != nil {
 		return fmt.Errorf("cannot rebuild the stream: %w", err)
 	}
-	i.hook("rebuild: stream rebuilt")
+	i.hook("rebuild.stream")
 	runs, err := i.batch.Runs()
 	if err != nil {
 		return err

@@ -45,11 +45,11 @@ func (l *Layer) Apply(ctx context.Context, s *ingest.Step) error {
 	if err != nil {
 		return fmt.Errorf("speed: %w", err)
 	}
-	l.hook("speed: step committed")
+	l.hook("speed.committed")
 	if err := l.Overlay.Apply(ctx, s.Number, changes, s.Rows); err != nil {
 		return fmt.Errorf("speed: %w", err)
 	}
-	l.hook("speed: step served")
+	l.hook("speed.served")
 	if l.Freshness != nil {
 		l.Freshness.Observe(s, time.Now())
 	}

@@ -67,7 +67,11 @@ func (a *app) openState(ctx context.Context) (instance, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.open(ctx, embedded.Config{Program: program, Dir: a.stateDir(), Log: a.log, Version: version, Quiet: true})
+	hook, err := embedded.KillHook(os.Getenv(embedded.KillVariable))
+	if err != nil {
+		return nil, err
+	}
+	return a.open(ctx, embedded.Config{Program: program, Dir: a.stateDir(), Log: a.log, Version: version, Quiet: true, Hook: hook})
 }
 
 // stateDir is the state's folder as an absolute path: table metadata holds it.

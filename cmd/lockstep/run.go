@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/robfig/cron/v3"
 	"github.com/spf13/cobra"
@@ -34,6 +35,7 @@ type runFlags struct {
 	listen, kafka, registry string
 	schedule                string
 	memoryLimit, diskLimit  string
+	commitEvery             time.Duration
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -62,6 +64,7 @@ func (a *app) runCommand() *cobra.Command {
 	fl.StringVar(&f.schedule, "schedule", "", `when batches run: a cron expression, "@every 5m" or off (default: the project's)`)
 	fl.StringVar(&f.memoryLimit, "memory-limit", "", "memory for queries and batches together, such as 2GB (default 1GiB)")
 	fl.StringVar(&f.diskLimit, "disk-limit", "", "size at which the state takes in no more, such as 50GB (default: none)")
+	fl.DurationVar(&f.commitEvery, "commit-every", 0, "how long accepted rows may wait before they are committed to bronze (default 5s)")
 	c.MarkFlagsMutuallyExclusive("data", "scale")
 	c.MarkFlagDirname("data")
 	return c
@@ -142,7 +145,11 @@ func (f runFlags) config() (embedded.Config, error) {
 	if c.MemoryLimit, err = parseBytes("memory-limit", f.memoryLimit); err != nil {
 		return c, err
 	}
-	c.DiskLimit, err = parseBytes("disk-limit", f.diskLimit)
+	if c.DiskLimit, err = parseBytes("disk-limit", f.diskLimit); err != nil {
+		return c, err
+	}
+	c.CommitEvery = f.commitEvery
+	c.Hook, err = embedded.KillHook(os.Getenv(embedded.KillVariable))
 	return c, err
 }
 
