@@ -2,6 +2,7 @@ package compile
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -157,4 +158,15 @@ var Prelude = []string{
 	"CREATE OR REPLACE TEMP MACRO add_months(d, n) AS CAST(CAST(d AS DATE) + to_months(CAST(n AS INTEGER)) AS DATE)",
 	"CREATE OR REPLACE TEMP MACRO every(x) AS bool_and(x)",
 	"CREATE OR REPLACE TEMP MACRO explode(x) AS unnest(x)",
+}
+
+// Functions lists the portable functions, operators included, sorted: what
+// every engine must give equal results for.
+func Functions() []string {
+	out := make([]string, 0, len(functions))
+	for name := range functions {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
 }
