@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"lockstep/compile"
+	"lockstep/dashboard"
 )
 
 // PasswordVariable is the environment variable with the password that is asked
@@ -25,7 +27,9 @@ type Options struct {
 	Version  string           // of the binary
 	Lineage  *compile.Lineage // what the page draws; nil: nothing
 	Password string           // of user "lockstep"; empty: nobody is asked
-	Log      *slog.Logger
+	// Dashboards of the project; nil: there is no page for them.
+	Dashboards *dashboard.Set
+	Log        *slog.Logger
 }
 
 // Server answers over TCP and over the state's socket.
@@ -56,9 +60,19 @@ func (s *Server) ServeCommands(l net.Listener, b Backend) {
 	s.serve(l, mux)
 }
 
+// closingKey is where a request's context holds the channel that closes with
+// the server.
+type closingKey struct{}
+
 func (s *Server) serve(l net.Listener, h http.Handler) {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	// Answers that never end are told when the server closes.
+	closing := make(chan struct{})
+	srv.RegisterOnShutdown(sync.OnceFunc(func() { close(closing) }))
+	srv.BaseContext = func(net.Listener) context.Context {
+		return context.WithValue(context.Background(), closingKey{}, closing)
+	}
 	s.http = append(s.http, srv)
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -108,6 +122,7 @@ func Handler(b Backend, o Options) http.Handler {
 	mux.HandleFunc("GET /api/graph", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, http.StatusOK, o.Lineage) })
 	mux.Handle("GET /metrics", metricsHandler(b, o))
 	pageRoutes(mux, b, o)
+	dashRoutes(mux, b, o.Dashboards)
 	guarded := http.NewServeMux()
 	guarded.HandleFunc("GET /healthz", healthz)
 	guarded.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { readyz(w, r, b) })

@@ -7,5 +7,5 @@ import "embed"
 
 // FS holds the project's files, project.yaml at its root.
 //
-//go:embed project.yaml sources.yaml all:sources all:generate schemas models seeds tests
+//go:embed project.yaml sources.yaml all:sources all:generate schemas models seeds tests dashboards
 var FS embed.FS
