@@ -54,6 +54,7 @@ func histories(t *testing.T, glob string, number int) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Parallel()
 			r := &modeltest.Runner{Engine: eng, Program: prog}
 			f, err := r.Fuzz(context.Background(), first, number, 8, nil)
 			if err != nil {

@@ -141,6 +141,7 @@ func TestMutations(t *testing.T) {
 	}
 	for name, mutate := range mutations {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			broken, err := compileText(mutated)
 			if err != nil {
 				t.Fatal(err)

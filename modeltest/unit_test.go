@@ -116,11 +116,11 @@ func TestRunUnit(t *testing.T) {
 		forms int
 		says  string
 	}{
-		"latest":    {6, ""},
-		"model":     {6, ""},
-		"view":      {6, ""},
-		"none":      {6, ""},
-		"wrong":     {6, "tests/t.yaml:30: expected, but not there: k=\"k1\" n=4\ntests/t.yaml:25: there, but not expected: k=\"k1\" n=3"},
+		"latest":    {5, ""},
+		"model":     {5, ""},
+		"view":      {5, ""},
+		"none":      {5, ""},
+		"wrong":     {5, "tests/t.yaml:30: expected, but not there: k=\"k1\" n=4\ntests/t.yaml:25: there, but not expected: k=\"k1\" n=3"},
 		"no number": {1, "tests/t.yaml:34: silver.latest: column n: \"three\" is not an int"},
 		"no column": {1, "tests/t.yaml:39: silver.latest: there is no column q"},
 	} {
