@@ -6,7 +6,7 @@ GOFLAGS += -buildvcs=false
 export GOFLAGS
 
 # Tier 1 is every package but apptest; tier 2 is apptest with the real binary.
-PACKAGES = $(shell go list -tags $(TAGS) ./... | grep -v /apptest)
+PACKAGES = $(shell go list -tags $(TAGS) ./... | grep -v -e /apptest -e /node_modules/)
 
 .PHONY: build run test test-unit test-e2e bench lint clean
 
@@ -28,8 +28,8 @@ bench:
 	go test -tags $(TAGS) -run '^$$' -bench . -timeout 60m ./bench/...
 
 lint:
-	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "run gofmt -w on:"; echo "$$files"; exit 1; fi
-	go vet -tags $(TAGS) ./...
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "run gofmt -w on:"; echo "$$files"; exit 1; fi
+	go vet -tags $(TAGS) $(PACKAGES) ./apptest/...
 
 clean:
 	rm -rf bin

@@ -103,6 +103,10 @@ func batches(t *testing.T, state string) {
 		t.Errorf("a run that does not exist: exit %d, %s", r.code, r.stderr)
 	}
 	must(t, "batch", "--run", id, "--select", "silver.geo_coord,silver.olist_user", "--state", state)
+	if r := command(t, "batch", "--publish", id, "--state", state); r.code != 1 || !strings.Contains(r.stderr, "is not done") {
+		t.Errorf("publishing half a run: exit %d, %s", r.code, r.stderr)
+	}
+	must(t, "batch", "--run", id, "--select", strings.Join(keptModels(t), ","), "--state", state)
 	must(t, "batch", "--publish", id, "--state", state)
 	var manifests []struct {
 		ID, Parent, Step int64
@@ -112,6 +116,21 @@ func batches(t *testing.T, state string) {
 	if len(manifests) < 2 || manifests[0].ID != manifests[1].ID+1 || len(manifests[0].Tables) == 0 {
 		t.Errorf("history: %+v", manifests)
 	}
+}
+
+// keptModels are those that a batch makes tables of, in graph order.
+func keptModels(t *testing.T) (names []string) {
+	t.Helper()
+	var graph struct {
+		Nodes []struct{ Name, Kind, Materialized string }
+	}
+	mustJSON(t, &graph, "graph")
+	for _, n := range graph.Nodes {
+		if n.Kind == "model" && n.Materialized != "view" {
+			names = append(names, n.Name)
+		}
+	}
+	return names
 }
 
 func rollback(t *testing.T, state string) {
