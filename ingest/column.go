@@ -153,12 +153,50 @@ type rows struct {
 	bytes   int64 // of the records, not of the columns
 }
 
-func newRows(columns []project.Column) *rows {
+// newRows makes room as the last rows of the table needed it: a column that
+// grows from nothing is copied many times. like may be nil.
+func newRows(columns []project.Column, like []size) *rows {
 	r := &rows{columns: make([]column, len(columns))}
 	for i, c := range columns {
 		r.columns[i].typ = c.Type
+		if i < len(like) {
+			r.columns[i].reserve(like[i])
+		}
 	}
 	return r
+}
+
+// size is what a column held.
+type size struct {
+	n, text int
+}
+
+func (r *rows) sizes() []size {
+	out := make([]size, len(r.columns))
+	for i := range r.columns {
+		out[i] = size{r.columns[i].n, len(r.columns[i].data)}
+	}
+	return out
+}
+
+// reserve makes room for a little more than a size.
+func (c *column) reserve(s size) {
+	n := s.n + s.n/8
+	c.valid = make([]byte, 0, n/8+1)
+	switch c.typ.Kind {
+	case project.Int, project.Date:
+		c.i32 = make([]int32, 0, n)
+	case project.Bigint, project.Timestamp:
+		c.i64 = make([]int64, 0, n)
+	case project.Double:
+		c.f64 = make([]float64, 0, n)
+	case project.Decimal:
+		c.dec = make([]decimal128.Num, 0, n)
+	case project.Boolean:
+		c.bits = make([]byte, 0, n/8+1)
+	case project.String:
+		c.ends, c.data = make([]int32, 0, n), make([]byte, 0, s.text+s.text/8)
+	}
 }
 
 // widen adds columns that the table got since, null in the rows so far.

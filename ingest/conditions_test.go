@@ -550,3 +550,65 @@ func TestProjectAdoptsField(t *testing.T) {
 		t.Errorf("rows: %v", rows)
 	}
 }
+
+// TestConsumerBehindLostRecords: a consumer whose steps cannot be formed again
+// is told to build its state from bronze; after that the others flow.
+func TestConsumerBehindLostRecords(t *testing.T) {
+	w := newWorld(t)
+	thing, note := w.encoder("thing", thingSchema), w.encoder("note", noteSchema)
+	w.things(thing, 0, 20)
+	r := w.run(nil)
+	r.caughtUp()
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	w.things(thing, 20, 10)
+	var at kadm.Offsets
+	at.Add(kadm.Offset{Topic: "thing", Partition: 0, At: 12})
+	if _, err := kadm.NewClient(w.producer).DeleteRecords(context.Background(), at); err != nil {
+		t.Fatal(err)
+	}
+	r = w.run(&collector{})
+	if err := r.wait(); !errors.Is(err, ErrStepsLost) {
+		t.Fatalf("Run ended with %v", err)
+	}
+	speed := &collector{}
+	r = w.run(nil)
+	speed.last = r.Committed().Step
+	r.stop()
+	r = w.run(speed)
+	r.stops(note, "offset 10 to 11 were removed")
+	r.stop()
+}
+
+// TestLetterReplayInterrupted ends replays of letters at each point and begins
+// them again: each record is in the log once more, not more often.
+func TestLetterReplayInterrupted(t *testing.T) {
+	w := newWorld(t)
+	e := w.encoder("thing", thingSchema)
+	for range 30 {
+		value := e.value(t, map[string]any{"id": "a"})
+		w.produce(record("thing", 0, "a", value[:len(value)-1]))
+	}
+	r := w.run(nil)
+	r.caughtUp()
+	for _, point := range []string{"dlq.replay.sent", "dlq.replay.sent", "dlq.replay.done"} {
+		ctx, cancel := context.WithCancel(context.Background())
+		cfg := Config{Project: w.project, Brokers: w.addrs, Log: testLog(), Hook: func(p string) {
+			if p == point {
+				cancel()
+			}
+		}}
+		n, err := NewLetters(cfg).Replay(ctx, LetterFilter{})
+		t.Logf("%s: %d, %v", point, n, err)
+		cancel()
+	}
+	r.caughtUp()
+	open, err := r.DeadLetters(context.Background(), LetterFilter{})
+	if err != nil || len(open) != 30 { // they were judged dead again
+		t.Errorf("%d letters are open, want 30; %v", len(open), err)
+	}
+	if n := len(w.readTopic("thing")); n != 60 {
+		t.Errorf("the topic has %d records, want 60", n)
+	}
+}

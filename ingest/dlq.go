@@ -40,6 +40,15 @@ type Letter struct {
 	record *kgo.Record
 }
 
+// Raw gives key and value of the record as they were; the value is missing
+// where the letter says that it was left out.
+func (l *Letter) Raw() (key, value []byte) {
+	if l.record == nil {
+		return nil, nil
+	}
+	return l.record.Key, l.record.Value
+}
+
 // Header is a header of a record, its value as a preview.
 type Header struct {
 	Key   string `json:"key"`
@@ -55,8 +64,15 @@ type LetterFilter struct {
 	Limit  int      // the newest so many of each topic; 0: all
 }
 
-func (f *LetterFilter) wants(l *Letter) bool {
-	return (f.Reason == "" || f.Reason == l.Reason) && (f.Done || !l.Done) && (len(f.IDs) == 0 || slices.Contains(f.IDs, l.ID))
+// wants gives a function that says whether a letter is chosen.
+func (f *LetterFilter) wants() func(*Letter) bool {
+	ids := make(map[string]bool, len(f.IDs))
+	for _, id := range f.IDs {
+		ids[id] = true
+	}
+	return func(l *Letter) bool {
+		return (f.Reason == "" || f.Reason == l.Reason) && (f.Done || !l.Done) && (len(ids) == 0 || ids[l.ID])
+	}
 }
 
 // Letters is access to the dead letters of a project. It needs the log only.
@@ -117,6 +133,7 @@ func (l *Letters) List(ctx context.Context, f LetterFilter) ([]Letter, error) {
 
 func (l *Letters) of(ctx context.Context, topic string, f LetterFilter) ([]Letter, error) {
 	var out []Letter
+	wants := f.wants()
 	done := map[string]string{}
 	err := readRange(ctx, &l.cfg, []string{doneTopic(topic)}, Offsets{}, nil, func(r *kgo.Record) { done[string(r.Key)] = string(r.Value) })
 	if err != nil {
@@ -125,7 +142,7 @@ func (l *Letters) of(ctx context.Context, topic string, f LetterFilter) ([]Lette
 	err = readRange(ctx, &l.cfg, []string{DeadLetterTopic(topic)}, Offsets{}, nil, func(r *kgo.Record) {
 		letter := letterOf(topic, r)
 		letter.Replayed, letter.Done = done[strconv.FormatInt(r.Offset, 10)]
-		if !f.wants(&letter) {
+		if !wants(&letter) {
 			return
 		}
 		out = append(out, letter)

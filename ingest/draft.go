@@ -39,7 +39,7 @@ func newDraft() *draft {
 func (d *draft) of(t *topic) *rows {
 	r := d.rows[t]
 	if r == nil {
-		r = newRows(t.target.columns)
+		r = newRows(t.target.columns, t.lastSizes())
 		d.rows[t] = r
 	}
 	return r
@@ -98,6 +98,7 @@ func (d *draft) step(number int64, end Offsets) *Step {
 		if r.n == 0 {
 			continue
 		}
+		t.remember(r.sizes())
 		wide := r.batch(t.first(len(r.columns)))
 		s.wide[t.table] = []arrow.RecordBatch{wide}
 		s.Rows[t.table] = []arrow.RecordBatch{firstColumns(wide, t.first(t.target.fixed))}

@@ -228,16 +228,16 @@ func (g *gatherer) judgeSome() (more bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.announce()
+	if err := g.canForm(); err != nil {
+		return false, err
+	}
 	for range g.order {
 		if g.full = g.isFull(); g.full {
 			return false, nil
 		}
 		pt := g.order[g.turn%len(g.order)]
 		g.turn++
-		if state, message := pt.topic.status(); state == Stopped {
-			if g.draft.again != nil && pt.next < g.draft.end[pt.topic.name][pt.id] {
-				return false, fmt.Errorf("%w: step %d needs topic %s, which stopped: %s", ErrStepsLost, g.last+1, pt.topic.name, message)
-			}
+		if state, _ := pt.topic.status(); state == Stopped {
 			continue
 		}
 		n, err := g.judgePart(pt)
@@ -249,13 +249,39 @@ func (g *gatherer) judgeSome() (more bool, err error) {
 	return false, nil
 }
 
+// canForm finds a recorded step whose records are gone. Bronze may have them;
+// if not, building the consumer's state anew does not help.
+func (g *gatherer) canForm() error {
+	if g.draft.again == nil {
+		return nil
+	}
+	step := g.last + 1
+	for name, parts := range g.draft.again.End {
+		t := g.topics[name]
+		if t == nil {
+			continue // the project has no such topic any more
+		}
+		state, message := t.status()
+		for p, end := range parts {
+			if pt := g.parts[name][p]; state != Stopped || pt != nil && pt.next >= end {
+				continue
+			}
+			if step <= g.bronze.snapshot().Step {
+				return fmt.Errorf("%w: step %d needs topic %s, which stopped: %s", ErrStepsLost, step, name, message)
+			}
+			return fmt.Errorf("cannot form step %d again, which bronze does not hold: topic %s stopped: %s", step, name, message)
+		}
+	}
+	return nil
+}
+
 // isFull: a step that is formed again is full at its end, exactly.
 func (g *gatherer) isFull() bool {
 	d := g.draft
 	if d.again == nil {
 		return d.n >= g.cfg.StepRows || d.bytes >= g.cfg.StepBytes
 	}
-	for name, parts := range d.end {
+	for name, parts := range d.again.End {
 		if g.topics[name] == nil {
 			continue // the project has no such topic any more
 		}
@@ -284,7 +310,7 @@ func (g *gatherer) judgePart(pt *part) (n int, err error) {
 	until := int64(1<<63 - 1)
 	var dead map[int64]bool
 	if d.again != nil {
-		until = d.end[pt.topic.name][pt.id]
+		until = d.again.End[pt.topic.name][pt.id] // 0: the step has nothing of it
 		dead = offsetSet(d.again.Dead[pt.topic.name][pt.id])
 	}
 	for n < judgedAtOnce && n < len(pt.queue) {

@@ -30,6 +30,7 @@ type topic struct {
 	taken    map[string]project.Column // of the table beyond the project's columns and extras
 
 	mu      sync.Mutex
+	sizes   []size // of the columns of the last step's rows
 	id      string // of the topic in the log
 	state   State
 	message string
@@ -47,6 +48,18 @@ func (t *topic) first(n int) []project.Column {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.target.columns[:n]
+}
+
+func (t *topic) lastSizes() []size {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sizes
+}
+
+func (t *topic) remember(s []size) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sizes = s
 }
 
 func (t *topic) topicID() string {

@@ -11,7 +11,7 @@ import (
 // judge busy.
 const (
 	maxDepth = 256
-	idleWork = 1 << 16
+	idleWork = 4096
 )
 
 // skipper passes over a value.
@@ -162,14 +162,20 @@ func skipBlocks(item skipper) skipper {
 			if count == 0 {
 				return
 			}
-			if count < 0 {
-				c.take(c.long())
-				continue
+			end := -1
+			if count < 0 { // the block says how many bytes it has
+				size := c.long()
+				if count, end = -count, c.i+int(size); count < 0 || size < 0 || size > int64(len(c.b)-c.i) {
+					c.fail(ReasonMalformed, "a block of %d bytes where %d are left", size, len(c.b)-c.i)
+				}
 			}
 			for ; count > 0 && c.fault == nil; count-- {
 				at := c.i
 				item(c, depth+1)
 				c.idle(at)
+			}
+			if end >= 0 && c.fault == nil && c.i != end {
+				c.fail(ReasonMalformed, "a block ends %d bytes from where it says", c.i-end)
 			}
 		}
 	}
