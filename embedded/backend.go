@@ -181,13 +181,13 @@ func (i *Instance) Release(context.Context) error {
 }
 
 // Maintain implements web.Backend.
-func (i *Instance) Maintain(ctx context.Context) (*web.MaintainReport, error) {
+func (i *Instance) Maintain(ctx context.Context, r web.MaintainRequest) (*web.MaintainReport, error) {
 	tables, err := i.lake.Tables(ctx)
 	if err != nil {
 		return nil, err
 	}
 	up := lake.DefaultUpkeep()
-	up.CompactFiles, up.KeepFor, up.OrphansOlderThan, up.ExpireAtMost = 2, time.Minute, time.Hour, 1000
+	up.CompactFiles, up.KeepFor, up.OrphansOlderThan, up.ExpireAtMost = 2, r.KeepFor, time.Hour, 1000
 	out := &web.MaintainReport{}
 	for _, table := range tables {
 		up.Tables = []string{table}

@@ -46,7 +46,7 @@ func fullAPI(mux *http.ServeMux, b Backend) {
 		return struct{}{}, b.Rollback(ctx, q.Manifest)
 	}))
 	mux.HandleFunc("POST /api/release", call(func(ctx context.Context, _ struct{}) (any, error) { return struct{}{}, b.Release(ctx) }))
-	mux.HandleFunc("POST /api/maintain", call(func(ctx context.Context, _ struct{}) (any, error) { return b.Maintain(ctx) }))
+	mux.HandleFunc("POST /api/maintain", call(func(ctx context.Context, r MaintainRequest) (any, error) { return b.Maintain(ctx, r) }))
 	mux.HandleFunc("POST /api/batch", call(func(ctx context.Context, q BatchRequest) (any, error) { return b.Batch(ctx, q) }))
 	mux.HandleFunc("POST /api/dlq", call(func(ctx context.Context, f LetterFilter) (any, error) { return b.DeadLetters(ctx, f) }))
 	mux.HandleFunc("POST /api/dlq/replay", call(func(ctx context.Context, f LetterFilter) (any, error) {

@@ -26,7 +26,7 @@ type Backend interface {
 	Rollback(ctx context.Context, manifest int64) error
 	Release(ctx context.Context) error
 	// Maintain compacts and expires the lake's tables now.
-	Maintain(ctx context.Context) (*MaintainReport, error)
+	Maintain(ctx context.Context, r MaintainRequest) (*MaintainReport, error)
 	// Batch runs the batch layer now, whole or in parts.
 	Batch(ctx context.Context, r BatchRequest) (*BatchReport, error)
 	DeadLetters(ctx context.Context, f LetterFilter) ([]Letter, error)
@@ -160,6 +160,13 @@ type ModelStatus struct {
 
 // Address is something that listens.
 type Address struct{ Name, Addr string }
+
+// MaintainRequest says how far upkeep goes.
+type MaintainRequest struct {
+	// KeepFor: younger snapshots stay, so that foreign readers can end what
+	// they read.
+	KeepFor time.Duration `json:"keep_for"`
+}
 
 // MaintainReport says what upkeep did, by table.
 type MaintainReport struct {

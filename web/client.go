@@ -170,8 +170,8 @@ func (c *Client) Release(ctx context.Context) error {
 }
 
 // Maintain implements Backend.
-func (c *Client) Maintain(ctx context.Context) (*MaintainReport, error) {
-	return post[*MaintainReport](ctx, c, "/api/maintain", struct{}{})
+func (c *Client) Maintain(ctx context.Context, r MaintainRequest) (*MaintainReport, error) {
+	return post[*MaintainReport](ctx, c, "/api/maintain", r)
 }
 
 // Batch implements Backend.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -10,19 +11,22 @@ import (
 )
 
 func (a *app) maintainCommand() *cobra.Command {
-	return &cobra.Command{
+	var r web.MaintainRequest
+	c := &cobra.Command{
 		Use:   "maintain",
 		Short: "Merge small files of the lake and expire old snapshots now",
 		Long: "Maintain merges small files, expires snapshots that no manifest and no reader names, and removes files\n" +
 			"that nothing names. A running instance does this by itself from time to time.",
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.maintain(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error { return a.maintain(c.Context(), r) },
 	}
+	c.Flags().DurationVar(&r.KeepFor, "keep-for", time.Minute, "younger snapshots stay, so that others can end what they read")
+	return c
 }
 
-func (a *app) maintain(ctx context.Context) error {
+func (a *app) maintain(ctx context.Context, request web.MaintainRequest) error {
 	return a.withBackend(ctx, func(b web.Backend, _ bool) error {
-		r, err := b.Maintain(ctx)
+		r, err := b.Maintain(ctx, request)
 		if err != nil {
 			return err
 		}
