@@ -64,7 +64,8 @@ func TestKilledAtNamedPoints(t *testing.T) {
 // come to by itself.
 func TestUpkeepKilled(t *testing.T) {
 	state := t.TempDir()
-	must(t, append(append([]string{}, killRun...), append(freePorts, "--state", state)...)...)
+	slow := []string{"run", "--once", "--speed", "12000000", "--scale", "0.01", "--commit-every", "50ms"} // for some seconds, so that there are many commits
+	must(t, append(slow, append(freePorts, "--state", state)...)...)
 	for _, point := range []string{"lake.compact.files", "lake.compact.metadata", "lake.compact.committed", "lake.expire.metadata", "lake.expire.committed", "lake.expire.expired"} {
 		if !killed(t, state, point, []string{"maintain", "--keep-for", "1ms"}) {
 			t.Errorf("maintain never passed %s", point)

@@ -187,7 +187,7 @@ func (i *Instance) Maintain(ctx context.Context, r web.MaintainRequest) (*web.Ma
 		return nil, err
 	}
 	up := lake.DefaultUpkeep()
-	up.CompactFiles, up.KeepFor, up.OrphansOlderThan, up.ExpireAtMost = 2, r.KeepFor, time.Hour, 1000
+	up.CompactFiles, up.KeepSnapshots, up.KeepFor, up.OrphansOlderThan, up.ExpireAtMost = 2, 1, r.KeepFor, time.Hour, 1000
 	out := &web.MaintainReport{}
 	for _, table := range tables {
 		up.Tables = []string{table}
