@@ -251,10 +251,14 @@ func (i *Instance) restore(ctx context.Context) error {
 	if published && i.rebuild == "" && !i.same(newest) {
 		i.rebuild = "the last batch was of other models"
 	}
+	readable := published && i.tablesExist(ctx, newest)
+	if published && !readable {
+		i.rebuild = fmt.Sprintf("tables of manifest %d are missing", newest.ID)
+	}
 	if i.rebuild != "" {
-		i.unready("rebuild", "the stream is rebuilt: "+i.rebuild)
-		if published {
-			return i.server.Freeze(ctx, newest.ID, "stale: the models changed or the stream's state was lost, and both layers are rebuilt")
+		i.unready("rebuild", "stream and batch are rebuilt from bronze: "+i.rebuild)
+		if readable {
+			return i.server.Freeze(ctx, newest.ID, "stale: stream and batch are rebuilt from bronze: "+i.rebuild)
 		}
 		return nil
 	}
@@ -309,6 +313,24 @@ func (i *Instance) catchUp(ctx context.Context, from int64, committed ingest.Com
 		}
 	}
 	return i.server.Restored(ctx, last, tail, serve.Bronze{Step: committed.Step, Tables: committed.Tables})
+}
+
+// tablesExist says whether all tables of a manifest can be read.
+func (i *Instance) tablesExist(ctx context.Context, m lake.Manifest) bool {
+	for table, snapshot := range m.Tables {
+		scan, err := i.lake.Scan(ctx, table, snapshot)
+		if err != nil {
+			i.cfg.Log.Warn("a published table cannot be read", "table", table, "manifest", m.ID, "err", err)
+			return false
+		}
+		for _, file := range scan.Files {
+			if _, err := os.Stat(file); err != nil {
+				i.cfg.Log.Warn("a file of a published table is missing", "table", table, "manifest", m.ID, "err", err)
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // same says whether a manifest is of the present incremental models.
