@@ -260,7 +260,7 @@ func parseBytes(flag, s string) (int64, error) {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || v <= 0 || v*u.bytes > math.MaxInt64/2 {
+		if err != nil || !(v > 0) || v*u.bytes > math.MaxInt64/2 {
 			break
 		}
 		return int64(v * u.bytes), nil
