@@ -21,9 +21,10 @@ func (i *Instance) deadLetters() (n int64) {
 func (i *Instance) topicStatus(ctx context.Context, s *web.Status) {
 	metrics := i.ingest.Metrics()
 	committed := i.ingest.Committed()
+	s.Commits, s.CommitSeconds = metrics.Commits, metrics.CommitTime.Seconds()
 	for _, src := range i.cfg.Program.Project.Sources {
 		m := metrics.Topics[src.Topic]
-		t := web.TopicStatus{Topic: src.Topic, Records: records(committed.End[src.Topic]), Rate: i.rates.of(src.Topic, m.Accepted), Lag: m.Lag}
+		t := web.TopicStatus{Topic: src.Topic, Records: records(committed.End[src.Topic]), Rate: i.rates.of(src.Topic, m.Accepted), Lag: m.Lag, Bytes: m.Bytes}
 		for _, c := range m.DeadLetters {
 			t.Dead += c
 		}

@@ -112,6 +112,11 @@ type Status struct {
 	Problems    []string         `json:"problems"`     // what an operator must look at, with the remedy
 	Bytes       map[string]int64 `json:"bytes"`        // on disk, by part of the state
 	MemoryBytes int64            `json:"memory_bytes"` // resident set of the process
+
+	// Commits of bronze, each of all topics together, since the process
+	// started, and the time spent in them.
+	Commits       int64   `json:"commits"`
+	CommitSeconds float64 `json:"commit_seconds"`
 }
 
 // Freshness in seconds over the last minutes.
@@ -141,8 +146,6 @@ type TopicStatus struct {
 	BronzeRows  int64   `json:"bronze_rows"`
 	BronzeFiles int64   `json:"bronze_files"`
 	Bytes       int64   `json:"bytes"`             // accepted since the process started, as sent
-	Commits     int64   `json:"commits"`           // bronze commits since the process started
-	CommitTime  float64 `json:"commit_seconds"`    // spent in them
 	Stopped     string  `json:"stopped,omitempty"` // why ingest does not read it, with the remedy
 }
 

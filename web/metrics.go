@@ -49,6 +49,8 @@ var instanceMetrics = []metric[*Status]{
 	{"batch_duration_seconds", "How long the last batch took.", gauge, func(s *Status) float64 { return lastBatch(s).Seconds }},
 	{"batch_compare_duration_seconds", "The part of it that the comparison with what was served took.", gauge, func(s *Status) float64 { return lastBatch(s).Compare }},
 	{"batch_failed", "1: the last batch failed.", gauge, func(s *Status) float64 { return truth(lastBatch(s).Error != "") }},
+	{"commits_total", "Commits of bronze, each of all topics together, since the process started.", counter, func(s *Status) float64 { return float64(s.Commits) }},
+	{"commit_seconds_total", "Time spent in them.", counter, func(s *Status) float64 { return s.CommitSeconds }},
 	{"problems", "Things that an operator must look at; `lockstep status` lists them.", gauge, func(s *Status) float64 { return float64(len(s.Problems)) }},
 	{"memory_bytes", "Resident memory of the process.", gauge, func(s *Status) float64 { return float64(s.MemoryBytes) }},
 }
@@ -60,8 +62,6 @@ var topicMetrics = []metric[TopicStatus]{
 	{"lag_messages", "Records in the log that are in no step yet.", gauge, func(t TopicStatus) float64 { return float64(t.Lag) }},
 	{"dead_letters", "Dead letters that were not replayed.", gauge, func(t TopicStatus) float64 { return float64(t.Dead) }},
 	{"topic_stopped", "1: ingest does not read the topic; `lockstep status` says why and what to do.", gauge, func(t TopicStatus) float64 { return truth(t.Stopped != "") }},
-	{"commits_total", "Commits of the topic's bronze table since the process started.", counter, func(t TopicStatus) float64 { return float64(t.Commits) }},
-	{"commit_seconds_total", "Time spent in them.", counter, func(t TopicStatus) float64 { return t.CommitTime }},
 	{"bronze_rows", "Rows of the topic's bronze table.", gauge, func(t TopicStatus) float64 { return float64(t.BronzeRows) }},
 	{"bronze_files", "Data files of the topic's bronze table.", gauge, func(t TopicStatus) float64 { return float64(t.BronzeFiles) }},
 }

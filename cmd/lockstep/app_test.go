@@ -180,6 +180,27 @@ func TestRunOptions(t *testing.T) {
 	}
 }
 
+// TestRemembersTheSource continues an earlier source where none is named.
+func TestRemembersTheSource(t *testing.T) {
+	dir := t.TempDir()
+	raw, err := filepath.Abs("../../examples/starter/raw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &state{summary: &embedded.Summary{}}
+	for _, args := range [][]string{{"run", "--data", "../../examples/starter/raw"}, {"run", "--once"}} {
+		if _, stderr, code := s.call(t, append(args, "--state", dir)...); code != 0 || !strings.HasSuffix(raw, strings.TrimPrefix(s.options.Data, "../..")) {
+			t.Errorf("%v: exit %d, %+v, %s", args, code, s.options, stderr)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, sourceFile), []byte(`{"data":"/gone"}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, stderr, code := s.call(t, "run", "--state", dir); code != 0 || s.options.Data != "" || !strings.Contains(stderr, "are gone") {
+		t.Errorf("exit %d, %+v, %s", code, s.options, stderr)
+	}
+}
+
 // TestWaitsForTheOwner opens a state that another command holds for a moment.
 func TestWaitsForTheOwner(t *testing.T) {
 	s, tries := &state{}, 0

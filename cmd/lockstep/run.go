@@ -83,6 +83,14 @@ func (a *app) run(ctx context.Context, f runFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.data == "" && !f.scaleGiven {
+		if err := a.recallSource(&options); err != nil {
+			return err
+		}
+	}
+	if f.once && options.Data == "" && options.Scale == 0 {
+		return usagef("--once needs a source that ends: give raw files with --data")
+	}
 	config.Program, config.Dir, config.Log, config.Version = program, a.stateDir(), a.log, version
 	m := newMeter(a.stderr)
 	m.paced = options.Speed > 0
@@ -95,6 +103,9 @@ func (a *app) run(ctx context.Context, f runFlags) error {
 	in, err := a.open(ctx, config)
 	if err != nil {
 		return err
+	}
+	if err := a.rememberSource(options); err != nil {
+		return errors.Join(err, in.Close())
 	}
 	a.announce(program, in.Addresses(), options)
 	summary, err := in.Run(ctx, options)
@@ -180,9 +191,6 @@ func (f runFlags) options(p *compile.Program) (embedded.RunOptions, error) {
 		return o, fmt.Errorf("cannot make synthetic data at --scale %g: the project has no generate/*.sql; give raw files with --data, or produce to the log", f.scale)
 	case generates:
 		o.Scale = f.scale
-	}
-	if f.once && o.Data == "" && o.Scale == 0 {
-		return o, usagef("--once needs a source that ends: give raw files with --data")
 	}
 	return o, nil
 }
