@@ -104,12 +104,15 @@ func (a *app) run(ctx context.Context, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.rememberSource(options); err != nil {
+	if err := a.rememberSource(options, false); err != nil {
 		return errors.Join(err, in.Close())
 	}
 	a.announce(program, in.Addresses(), options)
 	summary, err := in.Run(ctx, options)
-	err = errors.Join(notCanceled(ctx, err), in.Close())
+	if err = notCanceled(ctx, err); err == nil {
+		err = a.rememberSource(options, true)
+	}
+	err = errors.Join(err, in.Close())
 	m.Close()
 	return a.ended(summary, f.once, err)
 }

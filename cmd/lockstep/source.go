@@ -45,9 +45,15 @@ func (a *app) recallSource(o *embedded.RunOptions) error {
 	return nil
 }
 
-// rememberSource notes the source in the state, which must be ours.
-func (a *app) rememberSource(o embedded.RunOptions) error {
+// rememberSource notes the source in the state, which must be ours. A source
+// that a run has not proved yet does not replace one that is noted: the replay
+// refuses other inputs than the state began with.
+func (a *app) rememberSource(o embedded.RunOptions, proved bool) error {
+	path := filepath.Join(a.state, sourceFile)
 	if o.Data == "" && o.Scale == 0 {
+		return nil
+	}
+	if _, err := os.Stat(path); err == nil && !proved {
 		return nil
 	}
 	now := source{Scale: o.Scale}
@@ -62,7 +68,7 @@ func (a *app) rememberSource(o embedded.RunOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(a.state, sourceFile), append(text, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return fmt.Errorf("cannot remember the source of the replay: %w", err)
 	}
 	return nil
