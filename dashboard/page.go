@@ -73,6 +73,7 @@ type ColumnPage struct {
 	Colors  map[string]string `json:"colors,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Filter  string            `json:"filter,omitempty"` // that a choice of its values sets
+	Order   []string          `json:"order,omitempty"`  // of its values
 }
 
 // Page gives the dashboard for a browser.
@@ -165,7 +166,7 @@ func (d *Dashboard) columnPage(name, label, format string) ColumnPage {
 	}
 	c := ColumnPage{Name: name, Label: label, Format: format, Colors: field.Colors, Labels: field.Labels}
 	if f := d.FilterOf(name); f != nil {
-		c.Filter = f.Name
+		c.Filter, c.Order = f.Name, f.Values
 	}
 	return c
 }

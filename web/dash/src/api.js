@@ -118,7 +118,8 @@ class Refresher {
   }
 }
 
-// useRows gives {data, error, busy, again} of a request. Rows are asked for
+// useRows gives {data, error, busy, fresh, again} of a request; fresh: what is
+// there answers it. Rows are asked for
 // again with each step, but only while the panel can be seen.
 export function useRows(request, step, lost, visible) {
   const [state, update] = useState({ busy: true });
@@ -128,5 +129,5 @@ export function useRows(request, step, lost, visible) {
   useEffect(() => { if (visible) ref.current.want(request, key, step); }, [key, step, visible]);
   useEffect(() => { if (!lost && state.error?.lost) ref.current.now(); }, [lost]);
   useEffect(() => () => ref.current.stop(), []);
-  return { ...state, again: () => ref.current.now() };
+  return { ...state, fresh: state.key === key && !state.busy, again: () => ref.current.now() };
 }

@@ -32,7 +32,7 @@ export function Chart({ dashboard, panel, columns, rows, currency, selected, onP
   const outline = useOutline(dashboard, panel);
   useEffect(() => {
     const c = (chart.current = echarts.init(ref.current, null, { renderer: "canvas" }));
-    handle.current = c;
+    handle.current = ref.current.chart = c;
     c.on("click", (p) => {
       const row = made.current?.pick(p);
       if (row) pick.current(row, p.event?.event?.ctrlKey || p.event?.event?.metaKey || p.event?.event?.shiftKey);
@@ -42,7 +42,7 @@ export function Chart({ dashboard, panel, columns, rows, currency, selected, onP
   useEffect(() => { if (width) chart.current.resize(); }, [width]);
   useEffect(() => {
     if (!width || (panel.outline && !outline)) return;
-    made.current = build({ panel, columns, rows, currency, colors, selected, narrow: width < 480, map: outline });
+    made.current = build({ panel, columns, rows, currency, colors, selected, width, narrow: width < 480, map: outline });
     const key = JSON.stringify([by, colors.dark, width < 480]);
     chart.current.setOption(made.current.option, key === last.current ? { replaceMerge: ["series"] } : { notMerge: true });
     last.current = key;

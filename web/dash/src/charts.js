@@ -4,7 +4,7 @@
 import { text } from "./format.js";
 
 // build makes the options of a panel's chart.
-// c: {panel, columns (by name), rows, currency, colors, narrow, selected(row), map}
+// c: {panel, columns (by name), rows, currency, colors, width, narrow, selected(row), map}
 export function build(c) {
   const made = kinds[c.panel.chart](c);
   const font = { color: c.colors.ink, fontFamily: "system-ui, sans-serif" };
@@ -57,10 +57,11 @@ function rowTip(c, row, color) {
   return tip(title, names.map((n) => [c.columns[n].label, show(c, n, row[n]), n === e.color ? color : ""]));
 }
 
-// distinct values of a column: in the order of its file, then as they come.
+// distinct values of a column: in the order that the dashboard gives, then as
+// they come.
 function distinct(c, column) {
   const seen = [...new Set(c.rows.map((r) => r[column]))];
-  const order = Object.keys(c.columns[column]?.colors || {});
+  const order = c.columns[column]?.order || Object.keys(c.columns[column]?.colors || {});
   const place = (v) => (v === "Other" ? 1e6 : order.indexOf(v) >= 0 ? order.indexOf(v) : 1e3);
   return seen.sort((a, b) => place(a) - place(b));
 }
@@ -112,7 +113,7 @@ function series(c) {
 }
 
 function totals(c, y, sums) {
-  return { name: "total", type: "line", symbol: "none", lineStyle: { width: 0 }, silent: true, tooltip: { show: false }, data: sums, z: 5,
+  return { name: "total", type: "line", symbol: "circle", symbolSize: 1, showAllSymbol: true, itemStyle: { color: "transparent" }, lineStyle: { width: 0 }, silent: true, tooltip: { show: false }, data: sums, z: 5,
     label: { show: true, position: "top", color: c.colors.soft, fontSize: 11, formatter: (p) => show(c, y, p.value, true) }, labelLayout: { hideOverlap: true } };
 }
 
@@ -133,7 +134,7 @@ function combo(c) {
   const option = {
     grid: grid(c), legend: { data: [c.columns[y].label, c.columns[line].label] },
     xAxis: axis(c, x, { type: "category", data: c.rows.map((r) => r[x]), name: share ? "" : c.columns[x].label, splitLine: { show: false },
-      axisLabel: { color: c.colors.soft, hideOverlap: true, rotate: share ? 40 : 0, width: 110, overflow: "truncate", formatter: (v) => show(c, x, v, true) } }),
+      axisLabel: { color: c.colors.soft, rotate: share ? 40 : 0, width: c.narrow ? 80 : 120, overflow: "truncate", fontSize: 11, interval: share ? Math.ceil(c.rows.length * 20 / c.width) - 1 : "auto", formatter: (v) => show(c, x, v, true) } }),
     yAxis: [axis(c, y, { type: "value", name: "" }),
       axis(c, line, { type: "value", name: "", position: "right", splitLine: { show: false }, min: share ? 0 : undefined, max: share ? 1 : undefined, scale: !share })],
     dataZoom: many && share ? [{ type: "inside", start: 0, end: 100 }] : undefined,
@@ -160,14 +161,14 @@ function bubble(c) {
     name: color ? show(c, color, g) : c.panel.title, type: "scatter", color: c.colors.of(c.columns[color], g, place), emphasis: { focus: "series", scale: 1.15 },
     data: rows.filter((r) => !color || r[color] === g).map((row) => ({
       value: [Number(row[x]), Number(row[y])], row, symbolSize: size ? Math.max(3, 44 * Math.sqrt(Math.max(0, Number(row[size])) / most)) : 8,
-      itemStyle: { opacity: faded(c, row) * .62, borderColor: c.colors.card, borderWidth: .5 },
+      itemStyle: { opacity: faded(c, row) * .62, borderColor: c.colors.card, borderWidth: .3 },
     })),
   }));
   const kind = (role) => ({ type: log(role) ? "log" : "value", logBase: 10, scale: true, minorSplitLine: { show: log(role), lineStyle: { color: c.colors.line, opacity: .25 } } });
   return {
     option: {
-      grid: grid(c, { bottom: 26, left: 26 }), legend: color ? { data: groups.map((g) => show(c, color, g)) } : undefined,
-      xAxis: axis(c, x, { ...kind("x"), ...bounds(rows, x, log("x")) }), yAxis: axis(c, y, { ...kind("y"), ...bounds(rows, y, log("y")), nameGap: 46 }),
+      grid: grid(c, { bottom: 26, left: 34 }), legend: color ? { data: groups.map((g) => show(c, color, g)) } : undefined,
+      xAxis: axis(c, x, { ...kind("x"), ...bounds(rows, x, log("x")) }), yAxis: axis(c, y, { ...kind("y"), ...bounds(rows, y, log("y")), nameGap: 56 }),
       tooltip: { formatter: (p) => rowTip(c, p.data.row, p.color) }, series: list,
     },
     pick: (p) => p.data?.row,
@@ -230,14 +231,15 @@ function parallel(c) {
   const tone = (row) => (color ? c.colors.heat((Number(row[color]) - least) / ((most - least) || 1)) : c.colors.named.blue);
   const axes = names.map((n, dim) => {
     const column = c.columns[n];
-    const base = { dim, name: column.label, nameTextStyle: { color: c.colors.ink, width: c.narrow ? 58 : 150, overflow: "break", lineHeight: 13, fontSize: c.narrow ? 10 : 12 },
+    const base = { dim, name: c.narrow ? column.label.replaceAll(" ", "\n") : column.label, nameTextStyle: { color: c.colors.ink, lineHeight: 13, fontSize: c.narrow ? 10 : 12 },
       axisLine: { lineStyle: { color: c.colors.soft } }, axisLabel: { color: c.colors.ink, formatter: (v) => text(v, column, c.currency, true), fontSize: c.narrow ? 9 : 11, textBorderColor: c.colors.card, textBorderWidth: 3 }, axisTick: { show: false }, minorTick: { show: false } };
+    if (dim === 0) Object.assign(base.axisLabel, { align: "right", margin: -8 });
     return column.measure ? { ...base, type: "value", scale: true } : { ...base, type: "category", data: distinct(c, n), axisLabel: { ...base.axisLabel, interval: "auto" } };
   });
   return {
     option: {
       parallelAxis: axes,
-      parallel: { left: c.narrow ? 34 : 56, right: c.narrow ? 34 : 70, top: c.narrow ? 62 : 38, bottom: 14, parallelAxisDefault: { nameLocation: "end", nameGap: 14, areaSelectStyle: { width: 18, color: c.colors.accent, opacity: .25 } } },
+      parallel: { left: c.narrow ? 46 : 60, right: c.narrow ? 34 : 70, top: c.narrow ? 62 : 38, bottom: 14, parallelAxisDefault: { nameLocation: "end", nameGap: 14, areaSelectStyle: { width: 18, color: c.colors.accent, opacity: .25 } } },
       tooltip: { formatter: (p) => tip(show(c, names[0], p.data.row[names[0]]), names.slice(1).map((n) => [c.columns[n].label, show(c, n, p.data.row[n]), ""])) },
       series: [{ type: "parallel", smooth: .15, emphasis: { lineStyle: { width: 4, opacity: 1 } }, inactiveOpacity: .06, activeOpacity: .9,
         data: c.rows.map((row) => ({ value: names.map((n) => row[n]), row, lineStyle: { color: tone(row), width: 2, opacity: faded(c, row) * .8 } })) }],
@@ -258,7 +260,7 @@ function map(c) {
   const size = few ? 11 : c.rows.length < 3000 ? 5 : 3;
   return {
     option: {
-      legend: color ? { data: groups.map((g) => show(c, color, g)) } : undefined,
+      legend: color ? { data: groups.map((g) => show(c, color, g)), backgroundColor: c.colors.card, padding: [6, 8] } : undefined,
       geo: { map: c.map.name, roam: true, boundingCoords: c.map.bounds, top: 34, bottom: 6, left: 6, right: 6, aspectScale: .97, scaleLimit: { min: .8, max: 60 }, selectedMode: false, silent: true, label: { show: false },
         itemStyle: { areaColor: c.colors.land, borderColor: c.colors.page, borderWidth: .8 }, emphasis: { disabled: true },
         regions: c.map.context.map((name) => ({ name, itemStyle: { areaColor: c.colors.context, borderColor: c.colors.page } })) },

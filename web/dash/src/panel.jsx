@@ -14,7 +14,7 @@ const DETAIL = "detail";
 function shape(panel, by) {
   const path = panel.drill || [], ways = panel.switch || [];
   if (by === DETAIL && panel.detail) {
-    return { ...panel, chart: "table", columns: panel.detail.columns, filters: panel.detail.filters, search: panel.detail.search, summary: false, level: path.length, click: ["order_id"].filter(() => false), by };
+    return { ...panel, chart: "table", columns: panel.detail.columns, filters: panel.detail.filters, search: panel.detail.search, summary: false, level: path.length, click: [], by };
   }
   const first = (path[0] || ways[0])?.name;
   const now = [...path, ...ways].find((c) => c.name === by) || path[0] || ways[0];
@@ -81,7 +81,7 @@ export function Panel({ dashboard, panel, height, chosen, live, phone }) {
   const empty = feed.data && rows.length === 0;
   const tall = isTable ? undefined : phone ? Math.min(height, 380) : height;
   return (
-    <section class={`panel w${panel.width}`} ref={box} id={`panel-${panel.name}`} aria-labelledby={`title-${panel.name}`} aria-busy={!!feed.busy} data-step={feed.data?.step}>
+    <section class={`panel w${panel.width}`} ref={box} id={`panel-${panel.name}`} aria-labelledby={`title-${panel.name}`} aria-busy={!!feed.busy} data-fresh={String(feed.fresh)} data-step={feed.data?.step}>
       <header>
         <div class="titles">
           <h2 id={`title-${panel.name}`}>{panel.title}</h2>
@@ -118,7 +118,7 @@ export function Panel({ dashboard, panel, height, chosen, live, phone }) {
         )}
         {!empty && feed.data && !isTable && !asked && <Data panel={p} title={panel.title} rows={rows} currency={dashboard.currency} colors={colors} onPick={choose} marked={marks.length > 0} selected={selected} sql={feed.data.sql} />}
       </div>
-      {feed.data?.truncated && asked && <p class="note">Only the first {count(rows.length)} rows are drawn.</p>}
+      {feed.data?.truncated && asked && p.chart !== "wordcloud" && <p class="note">Only the first {count(rows.length)} rows are drawn.</p>}
     </section>
   );
 }

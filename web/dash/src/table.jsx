@@ -29,7 +29,7 @@ export function Table(t) {
             {t.rows.map((row, i) => (
               <tr key={t.offset + i} class={t.marked && t.selected(row) ? "on" : t.onPick ? "can" : ""} onClick={t.onPick && ((e) => { if (!e.target.closest("button")) t.onPick(row, e.ctrlKey || e.metaKey || e.shiftKey); })}>
                 {t.columns.map((c) => (
-                  <td key={c.name} class={isNumber(c) ? "number" : ""}>
+                  <td key={c.name} class={isNumber(c) ? "number" : ""} data-value={row[c.name] ?? ""}>
                     {t.onPick && c.name === t.pickColumn
                       ? <button type="button" class="pick" title={text(row[c.name], { ...c, format: "" })} aria-pressed={t.marked && t.selected(row)} onClick={(e) => t.onPick(row, e.ctrlKey || e.metaKey || e.shiftKey)}><Cell column={c} value={row[c.name]} most={t.most?.[c.name]} currency={t.currency} colors={t.colors} /></button>
                       : <Cell column={c} value={row[c.name]} most={t.most?.[c.name]} currency={t.currency} colors={t.colors} />}
@@ -41,7 +41,7 @@ export function Table(t) {
           </tbody>
           {t.summary && (
             <tfoot>
-              <tr>{t.columns.map((c, i) => <td key={c.name} class={isNumber(c) ? "number" : ""}>{i === 0 ? "All" : c.name in t.summary ? text(t.summary[c.name], c, t.currency) : ""}</td>)}{t.onDrill && <td />}</tr>
+              <tr>{t.columns.map((c, i) => <td key={c.name} class={isNumber(c) ? "number" : ""} data-value={t.summary[c.name] ?? ""}>{i === 0 ? "All" : c.name in t.summary ? text(t.summary[c.name], c, t.currency) : ""}</td>)}{t.onDrill && <td />}</tr>
             </tfoot>
           )}
         </table>
