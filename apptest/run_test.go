@@ -1,7 +1,9 @@
 package apptest
 
 import (
+	"bytes"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -31,7 +33,7 @@ func TestBesideARunningInstance(t *testing.T) {
 	p.until("rows are served", time.Minute, func() bool {
 		return query(t, state, "SELECT count(*) FROM gold.fact_order_detail").Rows[0][0].(float64) > 0
 	})
-	t.Run("queries see one step across tables", func(t *testing.T) { oneStep(t, state) })
+	t.Run("queries see one step across tables", func(t *testing.T) { oneStep(t, p, state) })
 	t.Run("verify", func(t *testing.T) { must(t, "verify", "--state", state) })
 	t.Run("batch", func(t *testing.T) { batches(t, state) })
 	t.Run("rollback", func(t *testing.T) { rollback(t, state) })
@@ -68,14 +70,17 @@ func TestBesideARunningInstance(t *testing.T) {
 	}
 }
 
-// oneStep asks for two tables, one made of the other, in one statement: at any
-// moment they must fit.
-func oneStep(t *testing.T, state string) {
-	const torn = `SELECT (SELECT count(*) FROM silver.order_item i WHERE i.order_id IS NOT NULL AND i.product_id IS NOT NULL AND i.seller_id IS NOT NULL)
-		- (SELECT coalesce(sum(quantity), 0) FROM silver.customer_order)`
+// torn is what two tables differ by, one of which is made of the other: at any
+// step they fit.
+const torn = `SELECT (SELECT count(*) FROM silver.order_item i WHERE i.order_id IS NOT NULL AND i.product_id IS NOT NULL AND i.seller_id IS NOT NULL)
+	- (SELECT coalesce(sum(quantity), 0) FROM silver.customer_order)`
+
+// oneStep asks for both tables in one statement, by the command and many times
+// over TCP, while steps and a batch go on.
+func oneStep(t *testing.T, p *process, state string) {
 	last := int64(0)
-	for range 20 {
-		q := query(t, state, torn)
+	check := func(q queried) {
+		t.Helper()
 		if q.Rows[0][0].(float64) != 0 {
 			t.Fatalf("at step %d the tables differ by %v items", q.Step, q.Rows[0][0])
 		}
@@ -84,6 +89,32 @@ func oneStep(t *testing.T, state string) {
 		}
 		last = q.Step
 	}
+	for range 5 {
+		check(query(t, state, torn))
+	}
+	first := last
+	for range 500 {
+		check(post(t, p.address(), torn))
+	}
+	t.Logf("steps %d to %d", first, last)
+}
+
+// post asks the page's API.
+func post(t *testing.T, address, sql string) (q queried) {
+	t.Helper()
+	body, err := json.Marshal(map[string]string{"sql": sql})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Post(address+"/api/query", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&q); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %v", resp.Status, err)
+	}
+	return q
 }
 
 func batches(t *testing.T, state string) {
