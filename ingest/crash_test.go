@@ -96,6 +96,7 @@ func (c *child) main() error {
 	if err != nil {
 		return err
 	}
+	fmt.Println("open")
 	return i.Run(context.Background(), newDurable(c.State))
 }
 
@@ -172,9 +173,14 @@ func (w *world) start(c child) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "INGEST_CHILD="+string(text))
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		w.t.Fatal(err)
 	}
+	bufio.NewReader(out).ReadString('\n') // it is open, or it ended
 	return cmd
 }
 
@@ -190,7 +196,7 @@ type traffic struct {
 }
 
 func (w *world) traffic(r *rand.Rand) *traffic {
-	t := &traffic{w: w, r: r, e: w.encoder("thing", thingSchema), stop: make(chan struct{}), done: make(chan struct{})}
+	t := &traffic{w: w, r: rand.New(rand.NewPCG(r.Uint64(), 1)), e: w.encoder("thing", thingSchema), stop: make(chan struct{}), done: make(chan struct{})}
 	go t.run()
 	return t
 }
@@ -207,7 +213,7 @@ func (t *traffic) run() {
 		select {
 		case <-t.stop:
 			return
-		case <-time.After(time.Duration(t.r.IntN(4)) * time.Millisecond):
+		case <-time.After(time.Duration(t.r.IntN(4)+t.n/1000) * time.Millisecond): // a slow machine gets fewer
 		}
 		var records []*kgo.Record
 		for range 1 + t.r.IntN(12) {
@@ -330,7 +336,7 @@ func TestKilledAtPoints(t *testing.T) {
 			if state := cmd.ProcessState.Sys().(syscall.WaitStatus); !state.Signaled() {
 				t.Fatalf("%s: the child ended by itself: %v", point, err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(60 * time.Second):
 			cmd.Process.Kill()
 			<-ended
 			t.Errorf("%s: never reached", point)
@@ -348,8 +354,7 @@ func TestKilledAtRandom(t *testing.T) {
 	traffic := w.traffic(r)
 	for range *crashes {
 		cmd := w.start(child{LostAt: "lake.append.committed"})
-		// Start-up alone takes a few hundred milliseconds.
-		time.Sleep(time.Duration(100+r.IntN(900)) * time.Millisecond)
+		time.Sleep(time.Duration(r.IntN(800)) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

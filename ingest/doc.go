@@ -18,6 +18,20 @@
 //     anew, or whose log lost records that were not read, stops and says what
 //     to do. The other topics flow.
 //
+// Decisions that a producer meets:
+//
+//   - Values are in Confluent's wire format: a zero byte, the schema's id, Avro.
+//     Fields become columns by name or alias, types by Avro's promotions; beyond
+//     them a long that fits may become an int, and decimals change scale where
+//     that loses nothing. The record's name must be the contract's. The subject
+//     under which the schema was registered does not matter.
+//   - A field that only the writer has becomes a column of the bronze table at
+//     once, if a column can hold it; models see it when the project's schema has
+//     it. A field that only the contract has gets its default, or null.
+//   - The message key is not compared with the key column: it may be missing or
+//     in a format of its own. Only a deletion needs it, as the key column's text.
+//   - Dates and times outside the years 1 to 9999 are dead letters.
+//
 // How a record flows: gather polls the log and lets the judge append accepted
 // rows to the columns of a draft; when the consumer of steps is free, the draft
 // is sealed: dead letters, then the step record, then bronze's queue and the

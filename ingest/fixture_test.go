@@ -295,7 +295,7 @@ func (r *running) caughtUp() {
 		default:
 		}
 		_, lag, err := r.Lag(context.Background())
-		return err == nil && len(lag) == 0, fmt.Sprintf("lag %v, error %v, %+v", lag, err, r.Metrics().Topics)
+		return err == nil && len(lag) == 0, fmt.Sprintf("lag %v, error %v, %s, %+v", lag, err, r.state(), r.Metrics().Topics)
 	})
 	if _, err := r.CommitNow(context.Background()); err != nil {
 		r.w.t.Fatal(err)
@@ -353,4 +353,28 @@ func (w *world) deleteTopic(topic string) {
 	if _, err := kadm.NewClient(w.producer).DeleteTopic(context.Background(), topic); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// state describes a running ingest for a test that waits in vain.
+func (r *running) state() string {
+	r.mu.Lock()
+	g := r.gatherer
+	r.mu.Unlock()
+	if g == nil {
+		return "not gathering"
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	last, _ := r.records.last()
+	s := fmt.Sprintf("after step %d of %d, full %v, %d rows", g.last, last, g.full, g.draft.n)
+	if g.draft.again != nil {
+		s += fmt.Sprintf(", step again to %v", g.draft.again.End)
+	}
+	for _, pt := range g.order {
+		s += fmt.Sprintf("; %s/%d next %d, %d queued, paused %v", pt.topic.name, pt.id, pt.next, len(pt.queue), pt.paused)
+		if len(pt.queue) > 0 {
+			s += fmt.Sprintf(" from %d", pt.queue[0].Offset)
+		}
+	}
+	return s
 }

@@ -29,7 +29,8 @@ type gatherer struct {
 	mu    sync.Mutex
 	draft *draft
 	full  bool
-	last  int64 // number of the last draft taken
+	last  int64   // number of the last draft taken
+	end   Offsets // of the last recorded step that was begun to be formed again
 	parts map[string]map[int32]*part
 	order []*part // in turn
 	turn  int
@@ -45,7 +46,7 @@ const judgedAtOnce = 2048
 
 // newGatherer reads from the end of a step.
 func (i *Ingest) newGatherer(after int64, from Offsets) (*gatherer, error) {
-	g := &gatherer{Ingest: i, last: after, parts: map[string]map[int32]*part{},
+	g := &gatherer{Ingest: i, last: after, end: cloneOffsets(from), parts: map[string]map[int32]*part{},
 		ready: make(chan struct{}, 1), space: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
 	starts := map[string]map[int32]kgo.Offset{}
 	for name, t := range i.topics {
@@ -59,11 +60,12 @@ func (i *Ingest) newGatherer(after int64, from Offsets) (*gatherer, error) {
 	}
 	var err error
 	g.cl, err = i.cfg.client(kgo.ConsumePartitions(starts), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500*time.Millisecond), kgo.MetadataMaxAge(30*time.Second), kgo.MetadataMinAge(time.Second))
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchMaxBytes(16<<20), kgo.MetadataMaxAge(30*time.Second), kgo.MetadataMinAge(time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the log: %w", err)
 	}
-	return g, g.begin()
+	g.begin()
+	return g, nil
 }
 
 func (g *gatherer) addPart(t *topic, p int32, next int64, starts map[string]map[int32]kgo.Offset) {
@@ -83,7 +85,7 @@ func (g *gatherer) addPart(t *topic, p int32, next int64, starts map[string]map[
 }
 
 // begin starts the draft after the last one that was taken.
-func (g *gatherer) begin() error {
+func (g *gatherer) begin() {
 	if g.draft != nil && g.draft.again != nil {
 		// Decoders of old steps are made of recorded schemas. New records are
 		// to be judged by the registry's.
@@ -93,13 +95,9 @@ func (g *gatherer) begin() error {
 	}
 	g.draft, g.full = newDraft(), false
 	if rec := g.records.step(g.last + 1); rec != nil {
-		end, err := g.records.endOf(g.last + 1)
-		if err != nil {
-			return err
-		}
-		g.draft.again, g.draft.end = rec, end
+		advance(g.end, rec.End)
+		g.draft.again, g.draft.end = rec, cloneOffsets(g.end)
 	}
-	return nil
 }
 
 // run gathers until ctx ends or a draft cannot be formed.
@@ -210,30 +208,28 @@ func (g *gatherer) stop(t *topic, err error) {
 	g.cl.PauseFetchPartitions(parts)
 }
 
-// judgeQueues judges what was read, until the draft is full.
+// judgeQueues judges what was read, until the draft is full. It says so as of
+// the last look: a draft that was taken since leaves a token in space, so that
+// the queues are looked at again.
 func (g *gatherer) judgeQueues() (full bool, err error) {
-	for {
-		more, err := g.judgeSome()
-		if err != nil || !more {
-			g.mu.Lock()
-			defer g.mu.Unlock()
-			return g.full, err
-		}
+	for more := true; more && err == nil; {
+		more, full, err = g.judgeSome()
 	}
+	return full, err
 }
 
 // judgeSome judges the records of one topic partition, or finds that there is
 // nothing to judge now.
-func (g *gatherer) judgeSome() (more bool, err error) {
+func (g *gatherer) judgeSome() (more, full bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer g.announce()
 	if err := g.canForm(); err != nil {
-		return false, err
+		return false, false, err
 	}
 	for range g.order {
 		if g.full = g.isFull(); g.full {
-			return false, nil
+			return false, true, nil
 		}
 		pt := g.order[g.turn%len(g.order)]
 		g.turn++
@@ -242,11 +238,11 @@ func (g *gatherer) judgeSome() (more bool, err error) {
 		}
 		n, err := g.judgePart(pt)
 		if err != nil || n > 0 {
-			return true, err
+			return true, false, err
 		}
 	}
 	g.full = g.isFull()
-	return false, nil
+	return false, g.full, nil
 }
 
 // canForm finds a recorded step whose records are gone. Bronze may have them;
@@ -421,13 +417,13 @@ func (g *gatherer) take(ctx context.Context) (*draft, int64, error) {
 		if d := g.draft; g.full || d.again == nil && d.n > 0 {
 			g.last++
 			number := g.last
-			err := g.begin()
+			g.begin()
 			g.mu.Unlock()
 			select {
 			case g.space <- struct{}{}:
 			default:
 			}
-			return d, number, err
+			return d, number, nil
 		}
 		g.mu.Unlock()
 	}

@@ -218,6 +218,27 @@ func (i *Ingest) Run(ctx context.Context, speed Consumer) error {
 	return err
 }
 
+// Continues says whether Run can go on with a consumer whose last step is
+// given; if not, the error wraps ErrStepsLost and says why. It asks nobody, and
+// can be called before Run to build the consumer's state anew in time.
+func (i *Ingest) Continues(last int64) error {
+	first := i.records.first()
+	recorded, end := i.records.last()
+	if last < first || last > recorded {
+		return fmt.Errorf("%w: it holds step %d, the records hold %d to %d", ErrStepsLost, last, first, recorded)
+	}
+	have, err := i.records.endOf(last)
+	if err != nil {
+		return err
+	}
+	for name, t := range i.topics {
+		if state, message := t.status(); state == Stopped && !covers(have, Offsets{name: end[name]}) {
+			return fmt.Errorf("%w: steps after %d need topic %s, which stopped: %s", ErrStepsLost, last, name, message)
+		}
+	}
+	return nil
+}
+
 // startAt is the step after which steps are formed again.
 func (i *Ingest) startAt(speed Consumer) (int64, error) {
 	from := i.bronze.committed.Step
@@ -225,9 +246,8 @@ func (i *Ingest) startAt(speed Consumer) (int64, error) {
 		return from, nil
 	}
 	have := speed.Last()
-	last, _ := i.records.last()
-	if first := i.records.first(); have < first || have > last {
-		return 0, fmt.Errorf("%w: it holds step %d, the records hold %d to %d", ErrStepsLost, have, first, last)
+	if err := i.Continues(have); err != nil {
+		return 0, err
 	}
 	return min(from, have), nil
 }
