@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"lockstep/compile"
+	"lockstep/dashboard"
 	"lockstep/project"
 )
 
@@ -15,12 +17,18 @@ func (a *app) validateCommand() *cobra.Command {
 		Use:   "validate",
 		Short: "Check the project's files; every fault with file, line and what to do",
 		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return a.validate() },
+		RunE:  func(c *cobra.Command, _ []string) error { return a.validate(c.Context()) },
 	}
 }
 
-func (a *app) validate() error {
+func (a *app) validate(ctx context.Context) error {
 	program, err := a.program()
+	var boards []*dashboard.Dashboard
+	if err == nil {
+		if boards, err = dashboard.Check(ctx, program.Project.FS, program); err != nil {
+			err = a.projectError(err)
+		}
+	}
 	var faults project.Problems
 	if err != nil && !errors.As(err, &faults) {
 		return err
@@ -37,7 +45,7 @@ func (a *app) validate() error {
 		return fmt.Errorf("%d faults in the project %s", len(faults), a.projectName())
 	}
 	if !a.json {
-		fmt.Fprintf(a.stdout, "%s: %s: no faults\n", program.Project.Name, contents(program))
+		fmt.Fprintf(a.stdout, "%s: %s: no faults\n", program.Project.Name, contents(program, len(boards)))
 	}
 	return nil
 }
@@ -62,11 +70,11 @@ func validation(faults project.Problems) validationJSON {
 	return out
 }
 
-func contents(p *compile.Program) string {
+func contents(p *compile.Program, dashboards int) string {
 	kinds := map[project.Materialized]int{}
 	for _, m := range p.Models {
 		kinds[m.Materialized]++
 	}
-	return fmt.Sprintf("%d topics, %d models (%d incremental, %d views, %d batch), %d unit tests", len(p.Project.Sources), len(p.Models),
-		kinds[project.Incremental], kinds[project.View], kinds[project.BatchOnly], len(p.Project.Tests))
+	return fmt.Sprintf("%d topics, %d models (%d incremental, %d views, %d batch), %d dashboards, %d unit tests", len(p.Project.Sources), len(p.Models),
+		kinds[project.Incremental], kinds[project.View], kinds[project.BatchOnly], dashboards, len(p.Project.Tests))
 }
