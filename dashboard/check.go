@@ -195,15 +195,53 @@ func (t *tables) statements(ctx context.Context, d *Dashboard, p *Panel, add add
 	for _, by := range levels {
 		for _, r := range []Request{{By: by}, {By: by, Filters: filters, Search: "0"}} {
 			sql, err := d.Query(p, r)
+			var types map[string]string
 			if err == nil {
-				_, err = t.describe(ctx, sql)
+				types, err = t.describe(ctx, sql)
 			}
 			if err != nil {
 				add(p.Line, "see the expressions of its dimensions, measures, where and sort", "panel %s: %s", p.Name, cause(err))
 				return
 			}
+			d.formats(p, by, types)
 		}
 	}
+}
+
+// formats gives columns without a format the one of their type.
+func (d *Dashboard) formats(p *Panel, by string, types map[string]string) {
+	set := func(name string, format *string) {
+		if *format == "" && d.Field(name).Format == "" {
+			*format = formatOf(types[name])
+		}
+	}
+	dimensions := p.Dimensions
+	if by == DetailLevel {
+		dimensions = p.Builtin.Detail.Dimensions
+	}
+	for i := range dimensions {
+		set(dimensions[i].Name, &dimensions[i].Format)
+	}
+	for i := range p.Measures {
+		set(p.Measures[i].Name, &p.Measures[i].Format)
+	}
+}
+
+func formatOf(kind string) string {
+	switch kind {
+	case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT":
+		return "integer"
+	case "FLOAT", "DOUBLE":
+		return "decimal"
+	case "DATE":
+		return "date"
+	case "TIMESTAMP":
+		return "datetime"
+	}
+	if strings.HasPrefix(kind, "DECIMAL") {
+		return "decimal"
+	}
+	return ""
 }
 
 // cause is what DuckDB says, without the statement around it.

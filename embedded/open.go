@@ -363,7 +363,7 @@ func (i *Instance) listen(context.Context) error {
 		i.cfg.Log.Warn("the default port of the page is taken", "listening", l.Addr())
 	}
 	lineage := compile.Graph(i.cfg.Program)
-	i.web.ServePeople(l, i, web.Options{Version: i.cfg.Version, Lineage: lineage, Password: password, Log: i.cfg.Log, Dashboards: dashboard.NewSet(i.cfg.Program)})
+	i.web.ServePeople(l, i, web.Options{Version: i.cfg.Version, Lineage: lineage, Password: password, Log: i.cfg.Log, Program: i.cfg.Program, Dashboards: dashboard.NewSet(i.cfg.Program)})
 	i.addresses = append([]web.Address{{Name: "web", Addr: "http://" + l.Addr().String()}}, i.addresses...)
 	socket, err := web.ListenSocket(i.cfg.Dir)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -50,10 +51,12 @@ func (d *dashboards) page(mux *http.ServeMux) {
 	assets := readAssets(files)
 	index := template.Must(template.ParseFS(files, "index.html"))
 	mux.HandleFunc("GET /dash/assets/{version}/{name}", assets.serve)
-	mux.HandleFunc("GET /dash/{name}", func(w http.ResponseWriter, r *http.Request) {
+	page := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		index.Execute(w, struct{ Assets string }{"/dash/assets/" + assets.version}) // fails only when the caller is gone
-	})
+	}
+	mux.HandleFunc("GET /dash/{name}", page)
+	mux.HandleFunc("GET /pipeline", page)
 	mux.HandleFunc("GET /dash/{$}", func(w http.ResponseWriter, r *http.Request) {
 		list, problems, err := d.set.List(r.Context())
 		switch {
@@ -268,11 +271,25 @@ func (d *dashboards) answer(w http.ResponseWriter, r *http.Request, sql string, 
 	begin := time.Now()
 	out, err := readRows(ctx, d.backend, sql, limit)
 	if err != nil {
-		writeError(w, http.StatusUnprocessableEntity, err)
+		writeError(w, http.StatusUnprocessableEntity, failedPanel(err))
 		return
 	}
 	out.Millis, out.SQL = time.Since(begin).Milliseconds(), sql
 	writeJSON(w, http.StatusOK, out)
+}
+
+// failedPanel says why a query failed to somebody who did not write it: the
+// cause, without the statement around it.
+func failedPanel(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Error{What: fmt.Sprintf("the query takes longer than %v", tcpQueryTime), Do: "narrow it by filters"}
+	}
+	cause := err
+	for next := err; next != nil; next = errors.Unwrap(next) {
+		cause = next
+	}
+	text, _, _ := strings.Cut(cause.Error(), "\n")
+	return &Error{What: "the query fails: " + text, Do: "see the panel in the dashboard's file"}
 }
 
 func readRows(ctx context.Context, b Backend, sql string, limit int) (*panelRows, error) {

@@ -27,6 +27,7 @@ type Options struct {
 	Version  string           // of the binary
 	Lineage  *compile.Lineage // what the page draws; nil: nothing
 	Password string           // of user "lockstep"; empty: nobody is asked
+	Program  *compile.Program // what the Pipeline page explains; nil: there is none
 	// Dashboards of the project; nil: there is no page for them.
 	Dashboards *dashboard.Set
 	Log        *slog.Logger
@@ -123,6 +124,7 @@ func Handler(b Backend, o Options) http.Handler {
 	mux.Handle("GET /metrics", metricsHandler(b, o))
 	pageRoutes(mux, b, o)
 	dashRoutes(mux, b, o.Dashboards)
+	pipelineRoutes(mux, b, o)
 	guarded := http.NewServeMux()
 	guarded.HandleFunc("GET /healthz", healthz)
 	guarded.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { readyz(w, r, b) })

@@ -6,7 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -44,7 +43,6 @@ func look(t *testing.T, path, scheme string, width int64, axe string) {
 	if over := eval[int](p, `document.documentElement.scrollWidth`); int64(over) > width {
 		t.Errorf("the page is %d pixels wide on a screen of %d", over, width)
 	}
-	time.Sleep(700 * time.Millisecond) // charts grow for 300 ms
 	p.picture(fmt.Sprintf("%s %s %d", path[6:], scheme, width))
 	for _, url := range p.requests() {
 		if !strings.HasPrefix(url, shared.url("")) && !strings.HasPrefix(url, "data:") && !strings.HasPrefix(url, "blob:") {

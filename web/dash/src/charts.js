@@ -7,9 +7,11 @@ import { text } from "./format.js";
 // c: {panel, columns (by name), rows, currency, colors, width, narrow, selected(row), map}
 export function build(c) {
   const made = kinds[c.panel.chart](c);
+  // Series with names of their own are changed by new rows, not drawn anew.
+  made.option.series.forEach((one, i) => { one.id = `${one.type} ${one.name || i}`; });
   const font = { color: c.colors.ink, fontFamily: "system-ui, sans-serif" };
   made.option = {
-    textStyle: font, animationDuration: 300, animationDurationUpdate: 300, aria: { enabled: true, label: { description: c.panel.title } },
+    textStyle: font, animation: !c.colors.still, animationDuration: 300, animationDurationUpdate: 300, aria: { enabled: true, label: { description: c.panel.title } },
     ...made.option,
     tooltip: { ...tooltipBox(c), ...made.option.tooltip },
   };
@@ -114,7 +116,7 @@ function series(c) {
 
 function totals(c, y, sums) {
   return { name: "total", type: "line", symbol: "circle", symbolSize: 1, showAllSymbol: true, itemStyle: { color: "transparent" }, lineStyle: { width: 0 }, silent: true, tooltip: { show: false }, data: sums, z: 5,
-    label: { show: true, position: "top", color: c.colors.soft, fontSize: 11, formatter: (p) => show(c, y, p.value, true) }, labelLayout: { hideOverlap: true } };
+    label: { show: true, position: "top", color: c.colors.soft, fontSize: c.narrow ? 9 : 11, formatter: (p) => show(c, y, p.value, true) }, labelLayout: { hideOverlap: true } };
 }
 
 function stackTip(c, ps, x, y, sums) {

@@ -15,7 +15,11 @@ function date(options) {
   return made.get(key);
 }
 
-function time(text) { return Date.parse(String(text).replace(" ", "T") + (String(text).length > 10 ? "Z" : "")); }
+// time reads YYYY-MM-DD[ HH:MM:SS[.fff]], which is UTC, or RFC 3339.
+function time(text) {
+  const iso = String(text).replace(" ", "T");
+  return Date.parse(iso.length > 10 && !/(Z|[+-]\d\d:\d\d)$/.test(iso) ? iso + "Z" : iso);
+}
 
 // text gives a value as a column shows it. compact: for axes and small labels.
 export function text(value, column, currency, compact = false) {

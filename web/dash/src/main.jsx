@@ -4,15 +4,17 @@ import { ask, useLive } from "./api.js";
 import { Filters } from "./filters.jsx";
 import { count } from "./format.js";
 import { Panel } from "./panel.jsx";
+import { Pipeline } from "./pipeline.jsx";
 import { dashboardName, go, useChosen } from "./state.js";
 
 function App() {
   const chosen = useChosen(), live = useLive();
   const { listing, error, again } = useListing(live);
   const phone = useNarrow();
-  const name = dashboardName();
+  const pipeline = location.pathname === "/pipeline";
+  const name = pipeline ? "" : dashboardName();
   const dashboard = listing?.dashboards.find((d) => d.name === name);
-  useEffect(() => { document.title = `${dashboard ? dashboard.title + " · " : ""}${listing ? listing.project + " · " : ""}Lockstep`; }, [dashboard, listing]);
+  useEffect(() => { document.title = `${pipeline ? "Pipeline · " : dashboard ? dashboard.title + " · " : ""}${listing ? listing.project + " · " : ""}Lockstep`; }, [dashboard, listing, pipeline]);
   return (
     <>
       <a class="skip" href="#main">To the panels</a>
@@ -22,7 +24,7 @@ function App() {
           {listing?.dashboards.map((d) => (
             <a key={d.name} href={`/dash/${d.name}`} aria-current={d.name === name ? "page" : undefined} onClick={(e) => { if (!e.ctrlKey && !e.metaKey && !e.shiftKey) { e.preventDefault(); go(d.name); scrollTo(0, 0); } }}>{d.title}</a>
           ))}
-          <a href="/">Pipeline</a>
+          <a href="/pipeline" aria-current={pipeline ? "page" : undefined}>Pipeline</a>
         </nav>
         <Live live={live} />
       </header>
@@ -43,7 +45,8 @@ function App() {
             ))}
           </>
         )}
-        {listing && !dashboard && <p class="state">There is no dashboard “{name}”. {listing.dashboards.length > 0 ? "Choose one above." : "Write dashboards/NAME.yaml in the project."}</p>}
+        {pipeline && <Pipeline live={live} />}
+        {listing && !dashboard && !pipeline && <p class="state">There is no dashboard “{name}”. {listing.dashboards.length > 0 ? "Choose one above." : "Write dashboards/NAME.yaml in the project."}</p>}
       </main>
     </>
   );

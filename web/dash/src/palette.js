@@ -11,6 +11,7 @@ const dark = {
 const series = ["blue", "orange", "green", "violet", "pink", "teal", "gold", "red", "lightblue", "brown", "slate"];
 
 const system = matchMedia("(prefers-color-scheme: dark)");
+const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 // onTheme calls f whenever the system turns dark or light.
 export function onTheme(f) {
@@ -24,7 +25,7 @@ export function palette() {
   const v = (name) => css.getPropertyValue(name).trim();
   const named = system.matches ? dark : light;
   return {
-    dark: system.matches, named, ink: v("--ink"), soft: v("--soft"), line: v("--line"), card: v("--card"), page: v("--page"), accent: v("--accent"),
+    dark: system.matches, still: still.matches, named, ink: v("--ink"), soft: v("--soft"), line: v("--line"), card: v("--card"), page: v("--page"), accent: v("--accent"),
     land: v("--land"), context: v("--context"),
     // of: the color of a value; by its column's file, else by its place.
     of(column, value, place) {
