@@ -122,13 +122,26 @@ func (a *app) selected(models []string) (*compile.Program, error) {
 	return compile.Compile(&part)
 }
 
-// unitTests runs the unit tests and prints one line for each.
+// unitTests runs the unit tests, those of a model together, and prints a line
+// for each as it ends.
 func (a *app) unitTests(ctx context.Context, p *compile.Program, r *testReport) error {
-	results, err := modeltest.RunUnit(ctx, duckdb.Engine{}, p, p.Project.Tests)
-	if err != nil {
-		return fmt.Errorf("cannot run the unit tests: %w", err)
+	for tests := p.Project.Tests; len(tests) > 0; {
+		n := 1
+		for n < len(tests) && tests[n].Model == tests[0].Model {
+			n++
+		}
+		results, err := modeltest.RunUnit(ctx, duckdb.Engine{}, p, tests[:n])
+		if err != nil {
+			return fmt.Errorf("cannot run the unit tests: %w", err)
+		}
+		a.printUnits(unitsOf(results), r)
+		tests = tests[n:]
 	}
-	for _, unit := range unitsOf(results) {
+	return nil
+}
+
+func (a *app) printUnits(units []unitJSON, r *testReport) {
+	for _, unit := range units {
 		r.Units = append(r.Units, unit)
 		verdict := "ok  "
 		if unit.Passed {
@@ -145,7 +158,6 @@ func (a *app) unitTests(ctx context.Context, p *compile.Program, r *testReport) 
 			fmt.Fprintf(a.stdout, "     %s\n", l)
 		}
 	}
-	return nil
 }
 
 // histories runs random histories over all models at once.
