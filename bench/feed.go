@@ -91,4 +91,3 @@ func (g *feed) rows(s span) arrow.RecordBatch {
 	columns := append(append([]arrow.Array(nil), cut.Columns()[:len(s.source.Fields)]...), partition.NewArray(), offset.NewArray(), stamp.NewArray(), deleted.NewArray())
 	return array.NewRecordBatch(project.ArrowSchema(s.source.Columns()), columns, int64(n))
 }
-
