@@ -251,6 +251,13 @@ func (i *Instance) restore(ctx context.Context) error {
 	if published && i.rebuild == "" && !i.same(newest) {
 		i.rebuild = "the last batch was of other models"
 	}
+	if i.rebuild == "" {
+		if err := i.ingest.Continues(i.stream.Last()); errors.Is(err, ingest.ErrStepsLost) {
+			i.rebuild = "the records of its steps are lost"
+		} else if err != nil {
+			return err
+		}
+	}
 	readable := published && i.tablesExist(ctx, newest)
 	if published && !readable {
 		i.rebuild = fmt.Sprintf("tables of manifest %d are missing", newest.ID)
