@@ -39,6 +39,7 @@ type dashboards struct {
 	backend Backend
 	set     *dashboard.Set
 	live    *live
+	cache   rowsCache
 }
 
 // page serves the page of the dashboards and its files, which web/dash/build.sh
@@ -268,13 +269,12 @@ type panelRows struct {
 func (d *dashboards) answer(w http.ResponseWriter, r *http.Request, sql string, limit int) {
 	ctx, cancel := context.WithTimeout(r.Context(), tcpQueryTime)
 	defer cancel()
-	begin := time.Now()
-	out, err := readRows(ctx, d.backend, sql, limit)
+	now, known := d.live.now()
+	out, err := d.cache.get(ctx, sql, now, known, func(ctx context.Context) (*panelRows, error) { return readRows(ctx, d.backend, sql, limit) })
 	if err != nil {
 		writeError(w, http.StatusUnprocessableEntity, failedPanel(err))
 		return
 	}
-	out.Millis, out.SQL = time.Since(begin).Milliseconds(), sql
 	writeJSON(w, http.StatusOK, out)
 }
 
@@ -293,12 +293,13 @@ func failedPanel(err error) error {
 }
 
 func readRows(ctx context.Context, b Backend, sql string, limit int) (*panelRows, error) {
+	begin := time.Now()
 	result, err := b.Query(ctx, Query{SQL: sql})
 	if err != nil {
 		return nil, err
 	}
 	defer result.Rows.Release()
-	out := &panelRows{Step: result.Step, Manifest: result.Manifest, Frozen: result.Frozen, Columns: []columnJSON{}, Rows: [][]any{}}
+	out := &panelRows{SQL: sql, Step: result.Step, Manifest: result.Manifest, Frozen: result.Frozen, Columns: []columnJSON{}, Rows: [][]any{}}
 	for _, f := range result.Rows.Schema().Fields() {
 		out.Columns = append(out.Columns, columnJSON{f.Name, typeName(f.Type)})
 	}
@@ -306,7 +307,7 @@ func readRows(ctx context.Context, b Backend, sql string, limit int) (*panelRows
 		batch := result.Rows.RecordBatch()
 		for i := range int(batch.NumRows()) {
 			if limit > 0 && len(out.Rows) == limit {
-				out.Truncated = true
+				out.Truncated, out.Millis = true, time.Since(begin).Milliseconds()
 				return out, nil
 			}
 			row := make([]any, batch.NumCols())
@@ -316,6 +317,7 @@ func readRows(ctx context.Context, b Backend, sql string, limit int) (*panelRows
 			out.Rows = append(out.Rows, row)
 		}
 	}
+	out.Millis = time.Since(begin).Milliseconds()
 	return out, result.Rows.Err()
 }
 

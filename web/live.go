@@ -89,6 +89,13 @@ func (l *live) leave(c chan news) {
 	}
 }
 
+// now gives what is served; known only while somebody listens.
+func (l *live) now() (n news, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last, len(l.listeners) > 0 && l.last.Step >= 0 && l.last.Error == ""
+}
+
 func (l *live) watch(ctx context.Context) {
 	tick := time.NewTicker(livePace)
 	defer tick.Stop()

@@ -18,13 +18,13 @@ import (
 
 // page is a tab.
 type page struct {
-	t   *testing.T
+	t   testing.TB
 	in  *instance
 	ctx context.Context
 }
 
 // open opens an address in a new tab of a wide, light screen.
-func open(t *testing.T, in *instance, path string) *page {
+func open(t testing.TB, in *instance, path string) *page {
 	t.Helper()
 	p := blank(t, in)
 	p.size(1440, 900)
@@ -32,7 +32,7 @@ func open(t *testing.T, in *instance, path string) *page {
 	return p
 }
 
-func blank(t *testing.T, in *instance) *page {
+func blank(t testing.TB, in *instance) *page {
 	t.Helper()
 	if browser == nil {
 		t.Skip("no browser: apt-get install chromium, or name one in CHROMIUM")

@@ -20,11 +20,16 @@ export function Cloud({ panel, columns, rows, currency, height, handle }) {
   useEffect(() => {
     if (!width) return;
     const most = Math.max(1, ...rows.map((r) => r[size])), least = Math.min(...rows.map((r) => r[size]));
-    const big = Math.min(64, width / 9);
-    const scale = (v) => 11 + (big - 11) * Math.sqrt((v - least) / Math.max(1, most - least));
-    const layout = cloud().size([width, height]).words(rows.map((row) => ({ text: String(row[word]), size: scale(row[size]), row })))
-      .font(FONT).fontSize((d) => d.size).fontWeight(600).padding(2).rotate(0).random(chance()).on("end", set);
-    layout.start();
+    let layout;
+    // Words that find no place are left out: smaller ones then, till most fit.
+    const lay = (big, tries) => {
+      const scale = (v) => 11 + (big - 11) * Math.sqrt((v - least) / Math.max(1, most - least));
+      layout = cloud().size([width, height]).words(rows.map((row) => ({ text: String(row[word]), size: scale(row[size]), row })))
+        .font(FONT).fontSize((d) => d.size).fontWeight(600).padding(2).rotate(0).random(chance())
+        .on("end", (placed) => (tries > 0 && placed.length < rows.length * .95 ? lay(Math.max(13, big * .8), tries - 1) : set(placed)));
+      layout.start();
+    };
+    lay(Math.min(64, width / 9), 5);
     return () => layout.stop();
   }, [key]);
   handle.current = { words, width, height, colors, font: FONT, tone: (row) => tone(colors, color ? row[color] : 1) };

@@ -69,7 +69,7 @@ function Figures({ s }) {
   return <dl class="figures">{all.map(([name, value, note, kind]) => <div key={name} class={kind || ""}><dt>{name}</dt><dd><strong>{value}</strong><span>{note}</span></dd></div>)}</dl>;
 }
 
-const W = 196, H = 46, GAP_X = 64, GAP_Y = 12;
+const W = 178, H = 46, GAP_X = 34, GAP_Y = 12, LETTERS = 23;
 
 // layout puts each node behind what it reads, and near to it.
 function layout(nodes) {
@@ -102,9 +102,12 @@ function Graph({ nodes, status, chosen, pick }) {
   const l = useMemo(() => layout(nodes), [nodes]);
   const on = useMemo(() => related(l.by, chosen), [l, chosen]);
   const notes = figuresOf(status);
+  const layers = [...new Set(nodes.map(layerOf))];
   return (
+    <>
+    <ul class="legend">{layers.map((k) => <li key={k}><i class={k} />{k}</li>)}<li><i class="view" />view, evaluated when asked</li></ul>
     <div class="scroll graph" tabIndex={0} role="region" aria-label="Graph of topics, tables and models">
-      <svg width={l.width + 4} height={l.height + 4} class={chosen ? "chosen" : ""}>
+      <svg viewBox={`0 0 ${l.width + 4} ${l.height + 4}`} style={{ width: "100%", minWidth: `${Math.round(l.width * .81)}px`, maxWidth: `${l.width + 4}px` }} class={chosen ? "chosen" : ""}>
         <g transform="translate(2,2)">
           {nodes.flatMap((n) => n.reads.filter((r) => l.by.has(r)).map((r) => {
             const a = l.place.get(r), b = l.place.get(n.name);
@@ -113,22 +116,25 @@ function Graph({ nodes, status, chosen, pick }) {
           }))}
           {nodes.map((n) => {
             const at = l.place.get(n.name), note = notes.get(n.name) || { text: "" };
-            const label = n.name.replace(/^topic /, "");
+            const label = n.name.replace(/^topic /, "").replace(/^.*\./, "");
             return (
-              <g key={n.name} class={`node ${n.kind === "model" ? n.name.split(".")[0] : n.kind} ${n.materialized || ""} ${note.bad ? "alarm" : ""} ${on.has(n.name) ? "on" : ""}`} role="button" tabIndex={0} aria-pressed={n.name === chosen}
-                aria-label={`${n.kind} ${label}: ${note.text}`} transform={`translate(${at.x},${at.y})`} onClick={() => pick(n.name)} onKeyDown={(e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(n.name); } }}>
+              <g key={n.name} class={`node ${layerOf(n)} ${n.materialized || ""} ${note.bad ? "alarm" : ""} ${on.has(n.name) ? "on" : ""}`} role="button" tabIndex={0} aria-pressed={n.name === chosen}
+                aria-label={`${n.kind} ${n.name.replace(/^topic /, "")}: ${note.text}`} transform={`translate(${at.x},${at.y})`} onClick={() => pick(n.name)} onKeyDown={(e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(n.name); } }}>
                 <title>{n.name}{n.description ? `\n${n.description}` : ""}{"\n"}{note.text}</title>
                 <rect width={W} height={H} rx={n.kind === "topic" ? 22 : 8} />
-                <text x={12} y={19}>{label.length > 26 ? `${label.slice(0, 25)}…` : label}</text>
-                <text x={12} y={36} class="figure">{note.text.length > 34 ? `${note.text.slice(0, 33)}…` : note.text}</text>
+                <text x={11} y={19}>{label.length > LETTERS ? `${label.slice(0, LETTERS - 1)}…` : label}</text>
+                <text x={11} y={36} class="figure">{note.text.length > 31 ? `${note.text.slice(0, 30)}…` : note.text}</text>
               </g>
             );
           })}
         </g>
       </svg>
     </div>
+    </>
   );
 }
+
+function layerOf(n) { return n.kind === "model" ? n.name.split(".")[0] : n.kind; }
 
 function related(by, name) {
   const on = new Set();
