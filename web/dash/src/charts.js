@@ -250,28 +250,42 @@ function parallel(c) {
   };
 }
 
-// map: points on the outline that the project gives. Many are drawn at once,
-// without an object for each.
+// map: points on the outline that the project gives. Rows at the same place are
+// one point, and many points are drawn at once, without an object for each.
 function map(c) {
-  const { lng, lat, color } = c.panel.encode;
+  const { color, label } = c.panel.encode;
   const groups = color ? distinct(c, color) : [""];
-  const few = c.rows.length <= 60;
-  const parts = groups.map(() => []);
-  const place = new Map(groups.map((g, i) => [g, i]));
-  for (const row of c.rows) parts[place.get(color ? row[color] : "")].push(row);
-  const size = few ? 11 : c.rows.length < 3000 ? 5 : 3;
+  const parts = groups.map((g) => places(c, color ? c.rows.filter((r) => r[color] === g) : c.rows));
+  const all = parts.reduce((n, p) => n + p.length, 0);
+  const few = all <= 60, size = few ? 11 : all < 3000 ? 5 : 3;
   return {
     option: {
       legend: color ? { data: groups.map((g) => show(c, color, g)), backgroundColor: c.colors.card, padding: [6, 8] } : undefined,
       geo: { map: c.map.name, roam: true, boundingCoords: c.map.bounds, top: 34, bottom: 6, left: 6, right: 6, aspectScale: .97, scaleLimit: { min: .8, max: 60 }, selectedMode: false, silent: true, label: { show: false },
         itemStyle: { areaColor: c.colors.land, borderColor: c.colors.page, borderWidth: .8 }, emphasis: { disabled: true },
         regions: c.map.context.map((name) => ({ name, itemStyle: { areaColor: c.colors.context, borderColor: c.colors.page } })) },
-      tooltip: { formatter: (p) => rowTip(c, parts[p.seriesIndex][p.dataIndex], p.color) },
+      tooltip: { formatter: (p) => {
+        const { row, count } = parts[p.seriesIndex][p.dataIndex];
+        const more = count > 1 && label ? [[c.columns[label].label, `${count - 1} more here`, ""]] : [];
+        const lines = Object.keys(row).filter((n) => n !== label && c.columns[n]).map((n) => [c.columns[n].label, show(c, n, row[n]), n === color ? p.color : ""]);
+        return tip(label ? `${c.columns[label].label} ${show(c, label, row[label])}` : "", [...more, ...lines]);
+      } },
       series: groups.map((g, i) => ({
-        name: color ? show(c, color, g) : c.panel.title, type: "scatter", coordinateSystem: "geo", color: c.colors.of(c.columns[color], g, i), large: true, largeThreshold: 2000, progressive: 0,
-        symbolSize: size, animation: false, itemStyle: { opacity: few ? .95 : c.rows.length < 3000 ? .75 : .5 }, data: parts[i].map((r) => [r[lng], r[lat]]),
+        name: color ? show(c, color, g) : c.panel.title, type: "scatter", coordinateSystem: "geo", color: c.colors.of(c.columns[color], g, i), large: true, largeThreshold: 2000, progressive: 20000, progressiveThreshold: 20000,
+        symbolSize: size, animation: false, itemStyle: { opacity: few ? .95 : all < 3000 ? .75 : .6 }, data: parts[i].map((p) => p.at),
       })),
     },
-    pick: (p) => parts[p.seriesIndex]?.[p.dataIndex],
+    pick: (p) => parts[p.seriesIndex]?.[p.dataIndex]?.row,
   };
+}
+
+function places(c, rows) {
+  const { lng, lat } = c.panel.encode;
+  const at = new Map();
+  for (const row of rows) {
+    const key = row[lng] + " " + row[lat], old = at.get(key);
+    if (old) old.count++;
+    else at.set(key, { at: [row[lng], row[lat]], row, count: 1 });
+  }
+  return [...at.values()];
 }

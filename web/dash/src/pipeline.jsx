@@ -119,7 +119,7 @@ function Graph({ nodes, status, chosen, pick }) {
             const label = n.name.replace(/^topic /, "").replace(/^.*\./, "");
             return (
               <g key={n.name} class={`node ${layerOf(n)} ${n.materialized || ""} ${note.bad ? "alarm" : ""} ${on.has(n.name) ? "on" : ""}`} role="button" tabIndex={0} aria-pressed={n.name === chosen}
-                aria-label={`${n.kind} ${n.name.replace(/^topic /, "")}: ${note.text}`} transform={`translate(${at.x},${at.y})`} onClick={() => pick(n.name)} onKeyDown={(e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(n.name); } }}>
+                data-name={n.name} transform={`translate(${at.x},${at.y})`} onClick={() => pick(n.name)} onKeyDown={(e) => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); pick(n.name); } }}>
                 <title>{n.name}{n.description ? `\n${n.description}` : ""}{"\n"}{note.text}</title>
                 <rect width={W} height={H} rx={n.kind === "topic" ? 22 : 8} />
                 <text x={11} y={19}>{label.length > LETTERS ? `${label.slice(0, LETTERS - 1)}…` : label}</text>
