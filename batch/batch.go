@@ -36,7 +36,7 @@ import (
 type Pin struct {
 	Step    int64
 	Offsets map[string]map[int32]int64 // end of the step, by topic and topic partition
-	Bronze  map[string]int64           // snapshot by bronze table
+	Bronze  map[string]int64           // snapshot by bronze table; it may hold rows beyond the step
 }
 
 // Difference is how a model's batch differs from what was served.
@@ -290,7 +290,7 @@ func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tabl
 		return 0, 0, err
 	}
 	for _, src := range r.Program.Project.Sources {
-		if err := r.scanView(ctx, d, src.Table(), run.Pin.Bronze[src.Table()], src.Columns()); err != nil {
+		if err := r.scanView(ctx, d, src.Table(), run.Pin.Bronze[src.Table()], src.Columns(), duckdb.Below(run.Pin.Offsets[src.Topic])); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -303,7 +303,7 @@ func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tabl
 		case tables[up.Name] == 0:
 			err = fmt.Errorf("%s, which it reads, is not done in this run", up.Name)
 		default:
-			err = r.scanView(ctx, d, up.Name, tables[up.Name], up.Columns)
+			err = r.scanView(ctx, d, up.Name, tables[up.Name], up.Columns, "TRUE")
 		}
 		if err != nil {
 			return 0, 0, err
@@ -319,8 +319,8 @@ func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tabl
 	return snapshot, counted.rows, err
 }
 
-// scanView makes a table readable at a snapshot; 0: it has no rows yet.
-func (r *Runner) scanView(ctx context.Context, d *duckdb.Session, name string, snapshot int64, columns []project.Column) error {
+// scanView makes rows of a table readable at a snapshot; 0: it has none yet.
+func (r *Runner) scanView(ctx context.Context, d *duckdb.Session, name string, snapshot int64, columns []project.Column, where string) error {
 	if snapshot == 0 {
 		return d.CreateTable(ctx, name, columns)
 	}
@@ -336,7 +336,7 @@ func (r *Runner) scanView(ctx context.Context, d *duckdb.Session, name string, s
 	if err := d.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+namespace); err != nil {
 		return err
 	}
-	return d.Exec(ctx, "CREATE VIEW "+name+" AS SELECT * FROM "+text)
+	return d.Exec(ctx, "CREATE VIEW "+name+" AS SELECT * FROM "+text+" WHERE "+where)
 }
 
 // Publish compares a run with what was served at its step and publishes it.

@@ -252,9 +252,7 @@ func (i *Instance) restore(ctx context.Context) error {
 		i.rebuild = "the last batch was of other models"
 	}
 	if i.rebuild == "" {
-		if err := i.ingest.Continues(i.stream.Last()); errors.Is(err, ingest.ErrStepsLost) {
-			i.rebuild = "the records of its steps are lost"
-		} else if err != nil {
+		if i.rebuild, err = i.gap(newest); err != nil {
 			return err
 		}
 	}
@@ -274,13 +272,27 @@ func (i *Instance) restore(ctx context.Context) error {
 	if published {
 		base, from = &newest, newest.Step+1
 	}
-	if i.stream.Last() < from-1 {
-		return fmt.Errorf("cannot serve: the stream stands at step %d, before the published step %d: remove %s and it is rebuilt", i.stream.Last(), newest.Step, i.path("speed"))
-	}
 	if err := i.server.Reset(ctx, base); err != nil {
 		return err
 	}
 	return i.catchUp(ctx, from, committed)
+}
+
+// gap says why published tables, stream and step records do not join; empty:
+// they do.
+func (i *Instance) gap(newest lake.Manifest) (string, error) {
+	last, kept := i.stream.Last(), i.stream.Kept()
+	if last < newest.Step {
+		return fmt.Sprintf("its state stands at step %d, before the published step %d", last, newest.Step), nil
+	}
+	if kept > newest.Step {
+		return fmt.Sprintf("what changed up to step %d is neither published nor kept", kept), nil
+	}
+	err := i.ingest.Continues(last)
+	if errors.Is(err, ingest.ErrStepsLost) {
+		return "the records of its steps are lost", nil
+	}
+	return "", err
 }
 
 // catchUp applies the kept changes from a step on, and the bronze tail.
@@ -319,7 +331,7 @@ func (i *Instance) catchUp(ctx context.Context, from int64, committed ingest.Com
 			return err
 		}
 	}
-	return i.server.Restored(ctx, last, tail, serve.Bronze{Step: committed.Step, Tables: committed.Tables})
+	return i.server.Restored(ctx, last, tail, serve.Bronze{Step: committed.Step, End: committed.End, Tables: committed.Tables})
 }
 
 // tablesExist says whether all tables of a manifest can be read.

@@ -161,7 +161,7 @@ func (i *Instance) followBronze(ctx context.Context) error {
 		if c.Step == seen {
 			continue
 		}
-		if err := i.server.Committed(ctx, serve.Bronze{Step: c.Step, Tables: c.Tables}); err != nil {
+		if err := i.server.Committed(ctx, serve.Bronze{Step: c.Step, End: c.End, Tables: c.Tables}); err != nil {
 			return err
 		}
 		seen = c.Step
@@ -346,7 +346,7 @@ func (i *Instance) rebuildAll(ctx context.Context) error {
 		return err
 	}
 	i.ready("rebuild")
-	return i.server.Restored(ctx, i.stream.Last(), nil, serve.Bronze{Step: c.Step, Tables: c.Tables})
+	return i.server.Restored(ctx, i.stream.Last(), nil, serve.Bronze{Step: c.Step, End: c.End, Tables: c.Tables})
 }
 
 func (i *Instance) rebuildStream(ctx context.Context, c ingest.Committed) error {
@@ -356,14 +356,16 @@ func (i *Instance) rebuildStream(ctx context.Context, c ingest.Committed) error 
 	}
 	defer work.Close()
 	for _, src := range i.cfg.Program.Project.Sources {
-		if err := i.bronzeView(ctx, work, src, c.Tables[src.Table()]); err != nil {
+		if err := i.bronzeView(ctx, work, src, c); err != nil {
 			return err
 		}
 	}
 	return i.stream.RebuildFrom(ctx, c.Step, work)
 }
 
-func (i *Instance) bronzeView(ctx context.Context, work *duckdb.Session, src *project.Source, snapshot int64) error {
+// bronzeView makes the rows of a step readable; the snapshot may hold more.
+func (i *Instance) bronzeView(ctx context.Context, work *duckdb.Session, src *project.Source, c ingest.Committed) error {
+	snapshot := c.Tables[src.Table()]
 	if snapshot == 0 {
 		return work.CreateTable(ctx, src.Table(), src.Columns())
 	}
@@ -378,7 +380,7 @@ func (i *Instance) bronzeView(ctx context.Context, work *duckdb.Session, src *pr
 	if err := work.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS bronze"); err != nil {
 		return err
 	}
-	return work.Exec(ctx, "CREATE VIEW "+src.Table()+" AS SELECT * FROM "+sql)
+	return work.Exec(ctx, "CREATE VIEW "+src.Table()+" AS SELECT * FROM "+sql+" WHERE "+duckdb.Below(c.End[src.Topic]))
 }
 
 // forgetOtherModels removes the stream's states of models that are no longer.

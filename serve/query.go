@@ -221,7 +221,11 @@ func (s *Server) fill(ctx context.Context, a *asOf) error {
 			return fmt.Errorf("cannot read %s of manifest %d: %w", table, a.manifest.ID, err)
 		}
 		a.holds = append(a.holds, scan.Hold())
-		if err := createView(ctx, s.writer, a.catalog, table, "SELECT * FROM "+sql); err != nil {
+		text := "SELECT * FROM " + sql
+		if _, ok := a.manifest.Bronze[table]; ok {
+			text += " WHERE " + duckdb.Below(a.manifest.Offsets[s.topicOf(table)])
+		}
+		if err := createView(ctx, s.writer, a.catalog, table, text); err != nil {
 			return err
 		}
 	}
@@ -239,6 +243,15 @@ func (s *Server) fill(ctx context.Context, a *asOf) error {
 		}
 	}
 	return s.writer.Exec(ctx, "USE memory")
+}
+
+func (s *Server) topicOf(table string) string {
+	for _, src := range s.cfg.Program.Project.Sources {
+		if src.Table() == table {
+			return src.Topic
+		}
+	}
+	return strings.TrimPrefix(table, "bronze.") // of a project before
 }
 
 // forget detaches what was not asked for lately.

@@ -59,9 +59,11 @@ type frozen struct {
 	why      string
 }
 
-// Bronze names snapshots of the bronze tables that hold all of a step.
+// Bronze names snapshots of the bronze tables that hold all of a step, and
+// maybe rows beyond it: End is where the step ends, by topic and topic partition.
 type Bronze struct {
 	Step   int64
+	End    map[string]map[int32]int64
 	Tables map[string]int64
 }
 
@@ -174,7 +176,7 @@ func (s *Server) Reset(ctx context.Context, m *lake.Manifest) error {
 	defer s.mu.Unlock()
 	step, bronze := int64(0), &Bronze{}
 	if m != nil {
-		step, bronze = m.Step, &Bronze{Step: m.Step, Tables: m.Bronze}
+		step, bronze = m.Step, &Bronze{Step: m.Step, End: m.Offsets, Tables: m.Bronze}
 	}
 	return s.switchBase(ctx, m, step, bronze, false)
 }
@@ -279,7 +281,7 @@ func (s *Server) takeOver(ctx context.Context, m *lake.Manifest, step int64, bro
 		text := "SELECT * FROM " + scans.sql[model.Name]
 		switch {
 		case model.Relation != nil:
-			text = "SELECT * FROM " + servedSQL(model.Relation, scans.sql[model.Name], s.generation, after, 0)
+			text = "SELECT * FROM " + servedSQL(model.Relation, scans.sql[model.Name], s.generation, after, newest)
 		case model.Materialized == project.View:
 			text = model.Select
 		case scans.sql[model.Name] == "":
@@ -460,7 +462,7 @@ func (s *Server) bronzeViews(ctx context.Context, b Bronze) error {
 			base = scans.sql[src.Table()]
 		}
 		columns := names(src.Columns(), "")
-		text := fmt.Sprintf("SELECT %s FROM %s UNION ALL SELECT %s FROM %s WHERE _step > %d", columns, base, columns, tailTable(src.Table()), b.Step)
+		text := fmt.Sprintf("SELECT %s FROM %s WHERE %s UNION ALL SELECT %s FROM %s WHERE _step > %d", columns, base, duckdb.Below(b.End[src.Topic]), columns, tailTable(src.Table()), b.Step)
 		if err := createView(ctx, s.writer, "", src.Table(), text); err != nil {
 			return err
 		}

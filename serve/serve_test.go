@@ -209,7 +209,7 @@ func (b *bench) commit(n int64) {
 		b.pin.Bronze[table] = id
 	}
 	b.wait = engine.Tables{}
-	b.ok(b.server.Committed(b.ctx, serve.Bronze{Step: n, Tables: b.pin.Bronze}))
+	b.ok(b.server.Committed(b.ctx, serve.Bronze{Step: n, End: b.pin.Offsets, Tables: b.pin.Bronze}))
 }
 
 // check compares what a query sees with a full recompute.

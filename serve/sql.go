@@ -31,12 +31,15 @@ func scopesTable(table string, generation int) string {
 	return fmt.Sprintf("memory.overlay.%s_scopes_g%d", flat(table), generation)
 }
 
+// newest stands for the newest step.
+const newest = -1
+
 // servedSQL gives the rows of a model. base is the batch's table as SQL, empty
-// before the first batch; until 0 means the newest step.
+// before the first batch; until says up to which step, newest for all.
 func servedSQL(r *compile.Relation, base string, generation int, after, until int64) string {
 	columns, scope := names(r.Columns, ""), names(r.Scope, "")
 	steps := fmt.Sprintf("_step > %d", after)
-	if until > 0 {
+	if until != newest {
 		steps += fmt.Sprintf(" AND _step <= %d", until)
 	}
 	changed := fmt.Sprintf("(SELECT %s, max(_step) AS _step FROM %s WHERE %s GROUP BY %s)", scope, scopesTable(r.Name, generation), steps, scope)
@@ -62,16 +65,6 @@ func nullSafe(columns []project.Column, a, b string) string {
 		out[i] = fmt.Sprintf("%s.%s IS NOT DISTINCT FROM %s.%s", a, c.Name, b, c.Name)
 	}
 	return strings.Join(out, " AND ")
-}
-
-// below keeps the rows of a bronze table under end offsets; a topic partition
-// that has none yet has no rows.
-func below(end map[int32]int64) string {
-	parts := []string{"FALSE"}
-	for p, off := range end {
-		parts = append(parts, fmt.Sprintf("(_partition = %d AND _offset < %d)", p, off))
-	}
-	return strings.Join(parts, " OR ")
 }
 
 // empty is a table without rows.

@@ -105,7 +105,7 @@ func (s *Server) recomputed(ctx context.Context, end map[string]map[int32]int64,
 		return err
 	}
 	for _, src := range s.cfg.Program.Project.Sources {
-		text := fmt.Sprintf("SELECT * FROM memory.%s WHERE %s", src.Table(), below(end[src.Topic]))
+		text := fmt.Sprintf("SELECT * FROM memory.%s WHERE %s", src.Table(), duckdb.Below(end[src.Topic]))
 		if err := createView(ctx, d, catalog, src.Table(), text); err != nil {
 			return err
 		}

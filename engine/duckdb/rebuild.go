@@ -67,10 +67,12 @@ func (s *Stream) RebuildFrom(ctx context.Context, number int64, work *Session) e
 	end.SetMeta(metaRebuild, nil)
 	end.SetMeta(metaFingerprint, []byte(s.prog.Fingerprint))
 	end.SetMeta(metaLast, strconv.AppendInt(nil, number, 10))
+	end.SetMeta(metaDropped, strconv.AppendInt(nil, number, 10))
 	if err := end.Commit(); err != nil {
 		return err
 	}
 	s.last = number
+	s.kept.Store(number)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package duckdb
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -121,4 +122,14 @@ func loadBronze(ctx context.Context, s *Session, p *compile.Program, bronze engi
 		}
 	}
 	return nil
+}
+
+// Below is a condition that keeps the rows of a bronze table under end offsets,
+// by topic partition; one that has none yet has no rows.
+func Below(end map[int32]int64) string {
+	parts := []string{"FALSE"}
+	for _, p := range slices.Sorted(maps.Keys(end)) {
+		parts = append(parts, fmt.Sprintf("_partition = %d AND _offset < %d", p, end[p]))
+	}
+	return "(" + strings.Join(parts, " OR ") + ")"
 }

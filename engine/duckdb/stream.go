@@ -29,6 +29,7 @@ type Stream struct {
 	scopes map[*compile.Relation]*store.Codec
 	keyers map[uint32]*keyer
 	last   int64
+	kept   atomic.Int64              // changes of the steps above it are kept
 	timing map[string]*atomic.Uint64 // float64 bits: seconds of the last step, by model
 	filled map[string]bool           // working tables that hold rows
 }
@@ -46,6 +47,7 @@ const (
 	metaLast        = "last step"
 	metaFingerprint = "fingerprint"
 	metaRebuild     = "rebuild under way"
+	metaDropped     = "changes dropped up to" // step
 )
 
 // ErrStale says that the state in a folder was made by another version of the
@@ -125,6 +127,15 @@ func (s *Stream) checkMeta() error {
 			return fmt.Errorf("cannot read the last step: %w", err)
 		}
 	}
+	dropped, err := s.store.Meta(metaDropped)
+	if err != nil || dropped == nil {
+		return err
+	}
+	kept, err := strconv.ParseInt(string(dropped), 10, 64)
+	if err != nil {
+		return fmt.Errorf("cannot read up to which step changes were dropped: %w", err)
+	}
+	s.kept.Store(kept)
 	return nil
 }
 
@@ -232,8 +243,18 @@ func (s *Stream) EachChange(from int64, f func(step int64, c Changes) error) err
 func (s *Stream) DropChanges(upTo int64) error {
 	b := s.store.NewBatch()
 	b.DropLog(upTo)
-	return b.Commit()
+	upTo = max(upTo, s.kept.Load())
+	b.SetMeta(metaDropped, strconv.AppendInt(nil, upTo, 10))
+	if err := b.Commit(); err != nil {
+		return err
+	}
+	s.kept.Store(upTo)
+	return nil
 }
+
+// Kept is the step up to which changes were dropped, or never kept as a rebuild
+// makes none: EachChange knows all changes of the steps above it.
+func (s *Stream) Kept() int64 { return s.kept.Load() }
 
 // Changes are kept as two lists of encoded rows, each with its length before.
 func encodeLists(lists ...*store.Rows) []byte {
