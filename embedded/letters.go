@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 
 	"lockstep/ingest"
 	"lockstep/web"
@@ -52,5 +53,6 @@ func (i *Instance) ReplayLetters(ctx context.Context, f web.LetterFilter) (int, 
 	for n, l := range letters {
 		ids[n] = l.ID
 	}
-	return i.ingest.ReplayLetters(ctx, ingest.LetterFilter{Topic: f.Topic, Reason: f.Reason, IDs: ids})
+	n, err := i.ingest.ReplayLetters(ctx, ingest.LetterFilter{Topic: f.Topic, Reason: f.Reason, IDs: ids})
+	return n, errors.Join(err, i.countLetters(ctx))
 }

@@ -54,13 +54,14 @@ type Instance struct {
 	meter     meter
 	rates     rates
 
-	mu        sync.Mutex
-	notReady  map[string]string
-	batchNow  string
-	lastBatch *web.BatchReport
-	drift     map[string]int64
-	replay    *replay.Progress
-	problems  map[string]string
+	mu          sync.Mutex
+	openLetters map[string]int64 // open dead letters by topic, less those that this process judged
+	notReady    map[string]string
+	batchNow    string
+	lastBatch   *web.BatchReport
+	drift       map[string]int64
+	replay      *replay.Progress
+	problems    map[string]string
 }
 
 // Open opens a state and all parts of it, in the order in which the data
@@ -93,12 +94,25 @@ func (i *Instance) open(ctx context.Context) error {
 		return err
 	}
 	i.unlock = unlock
-	for _, part := range []func(context.Context) error{i.openLog, i.openRegistry, i.openLake, i.openStream, i.openIngest, i.openServing, i.listen} {
+	for _, part := range []func(context.Context) error{i.clearTemp, i.openLog, i.openRegistry, i.openLake, i.openStream, i.openIngest, i.openServing, i.listen} {
 		if err := part(ctx); err != nil {
 			return err
 		}
 	}
 	i.ready("start")
+	return nil
+}
+
+// clearTemp empties the folder where DuckDB spills.
+func (i *Instance) clearTemp(context.Context) error {
+	if err := os.RemoveAll(i.path("tmp")); err != nil {
+		return fmt.Errorf("cannot clear %s: %w", i.path("tmp"), err)
+	}
+	for _, part := range []string{"speed", "batch"} {
+		if err := os.MkdirAll(i.path("tmp", part), 0o755); err != nil {
+			return fmt.Errorf("cannot make %s: %w", i.path("tmp", part), err)
+		}
+	}
 	return nil
 }
 
@@ -179,7 +193,7 @@ func (i *Instance) hook(point string) {
 func (i *Instance) openStream(ctx context.Context) error {
 	dir := i.path("speed", i.cfg.Program.Fingerprint)
 	_, statErr := os.Stat(dir)
-	eng := duckdb.Engine{}
+	eng := duckdb.Engine{Options: duckdb.Options{MemoryLimit: fmt.Sprintf("%dMiB", i.cfg.MemoryLimit>>22), TempDir: i.path("tmp", "speed")}}
 	// A step asks for keys all over the store: filters and indexes must stay in
 	// the cache, or each look-up reads them again.
 	options := store.Options{CacheBytes: max(i.cfg.MemoryLimit/4, 64<<20)}
@@ -211,7 +225,7 @@ func (i *Instance) openIngest(ctx context.Context) error {
 		return err
 	}
 	i.batch = &batch.Runner{Program: i.cfg.Program, Lake: i.lake, Serving: handOver{i}, Pin: i.pin, Dir: i.path("batch"),
-		Options: duckdb.Options{MemoryLimit: fmt.Sprintf("%dMiB", max(i.cfg.MemoryLimit>>21, 256)), TempDir: i.path("tmp", "batch")},
+		Options: duckdb.Options{MemoryLimit: fmt.Sprintf("%dMiB", max(i.cfg.MemoryLimit>>22, 128)), TempDir: i.path("tmp", "batch")},
 		Hook:    i.cfg.Hook, Log: i.cfg.Log, Doing: i.setBatchNow}
 	i.ingest, err = ingest.Open(ctx, ingest.Config{Project: i.cfg.Program.Project, ClientOptions: i.log.ClientOpts(), Registry: i.schemas, Lake: i.lake,
 		Dir: i.path("ingest"), MinStep: max(newest.Step, i.stream.Last()), CommitEvery: i.cfg.CommitEvery, Spare: i.batch.Spare, Hook: i.cfg.Hook, Log: i.cfg.Log})
@@ -219,18 +233,15 @@ func (i *Instance) openIngest(ctx context.Context) error {
 }
 
 func (i *Instance) openServing(ctx context.Context) error {
-	if err := os.RemoveAll(i.path("tmp")); err != nil {
-		return fmt.Errorf("cannot clear %s: %w", i.path("tmp"), err)
-	}
-	if err := os.MkdirAll(i.path("tmp", "batch"), 0o755); err != nil {
-		return fmt.Errorf("cannot make %s: %w", i.path("tmp"), err)
-	}
 	var err error
 	i.server, err = serve.Open(ctx, serve.Config{Program: i.cfg.Program, Lake: i.lake, MemoryLimit: i.cfg.MemoryLimit / 2, TempDir: i.path("tmp")})
 	if err != nil {
 		return err
 	}
 	if err := i.restore(ctx); err != nil {
+		return err
+	}
+	if err := i.countLetters(ctx); err != nil {
 		return err
 	}
 	i.speed = &speed.Layer{Stream: i.stream, Overlay: i.server, Freshness: &i.freshness, Hook: i.cfg.Hook, Took: i.meter.took}

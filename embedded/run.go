@@ -75,7 +75,12 @@ func (i *Instance) Run(ctx context.Context, o RunOptions) (*Summary, error) {
 		return i.summary(ctx, begin, sent)
 	}
 	<-ctx.Done()
-	return nil, ended(ctx, nil)
+	if err := ended(ctx, nil); err != nil {
+		return nil, err
+	}
+	parts.Wait()
+	i.meter.caughtUp()
+	return i.summary(context.WithoutCancel(ctx), begin, sent)
 }
 
 // ended tells a run that was stopped from one that failed.
