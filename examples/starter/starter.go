@@ -9,5 +9,5 @@ const Name = "meters"
 
 // FS holds the project's files, project.yaml at its root.
 //
-//go:embed project.yaml sources.yaml README.md schemas sources models tests seeds raw
+//go:embed project.yaml sources.yaml README.md schemas sources models tests seeds raw dashboards
 var FS embed.FS

@@ -103,13 +103,13 @@ function Buttons({ filter, now }) {
 }
 
 function Range({ dashboard, filter, now, step }) {
-  const [asked, setAsked] = useState(false);
-  useEffect(() => setAsked(true), []);
-  const choices = useChoices(dashboard, filter, "", asked && step);
+  // Asked for at first, and again whenever a reader is about to choose.
+  const [asked, again] = useState(1);
+  const choices = useChoices(dashboard, filter, "", step ? asked : 0);
   const listed = [...new Set([...choices.values, now.from, now.to].filter(Boolean))].sort();
   const put = (end, v) => change((s) => set(s, filter, { values: [], from: now.from, to: now.to, [end]: v }));
   const choice = (end, other) => (
-    <select aria-label={`${filter.label} ${end}`} value={now[end]} onChange={(e) => put(end, e.target.value)}>
+    <select aria-label={`${filter.label} ${end}`} value={now[end]} onFocus={() => again(asked + 1)} onChange={(e) => put(end, e.target.value)}>
       <option value="">{end === "from" ? "first" : "last"}</option>
       {listed.filter((v) => !other || (end === "from" ? v <= other : v >= other)).map((v) => <option key={v} value={v}>{text(v, filter)}</option>)}
     </select>

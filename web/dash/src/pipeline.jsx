@@ -123,7 +123,7 @@ function Graph({ nodes, status, chosen, pick }) {
                 <title>{n.name}{n.description ? `\n${n.description}` : ""}{"\n"}{note.text}</title>
                 <rect width={W} height={H} rx={n.kind === "topic" ? 22 : 8} />
                 <text x={11} y={19}>{label.length > LETTERS ? `${label.slice(0, LETTERS - 1)}…` : label}</text>
-                <text x={11} y={36} class="figure">{note.text.length > 31 ? `${note.text.slice(0, 30)}…` : note.text}</text>
+                <text x={11} y={36} class="figure">{note.text.length > 28 ? `${note.text.slice(0, 27)}…` : note.text}</text>
               </g>
             );
           })}
