@@ -57,6 +57,9 @@ type catalog struct {
 	loaded map[string]*table.Table // the last state read or written, by table
 }
 
+// damagedCatalog is what to do about one.
+const damagedCatalog = "if the file is damaged, move it away with its -wal and -shm: it is made again from the tables' metadata"
+
 func openCatalog(ctx context.Context, path, warehouse string, hook func(context.Context, string, string) error) (*catalog, error) {
 	dsn := uriOf(path) + "?_journal_mode=WAL&_synchronous=FULL&_busy_timeout=10000&_txlock=immediate"
 	db, err := sql.Open("sqlite3", dsn)
@@ -65,7 +68,7 @@ func openCatalog(ctx context.Context, path, warehouse string, hook func(context.
 	}
 	c := &catalog{db: db, path: path, warehouse: warehouse, files: newTableFS(), hook: hook, loaded: map[string]*table.Table{}}
 	if _, err := db.ExecContext(ctx, catalogTables); err != nil {
-		return nil, errors.Join(fmt.Errorf("cannot open catalog %s: %w; if the file is damaged, move it away with its -wal and -shm: it is made again from the tables' metadata", path, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("cannot open catalog %s: %w; %s", path, err, damagedCatalog), db.Close())
 	}
 	if err := c.recover(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -85,14 +88,14 @@ func (c *catalog) fs(context.Context) (iceio.IO, error) { return c.files, nil }
 func (c *catalog) tables(ctx context.Context) ([]string, error) {
 	rows, err := c.db.QueryContext(ctx, `SELECT table_namespace || '.' || table_name FROM iceberg_tables WHERE catalog_name = ? ORDER BY 1`, catalogName)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list tables of catalog %s: %w", c.path, err)
+		return nil, fmt.Errorf("cannot list tables of catalog %s: %w; %s", c.path, err, damagedCatalog)
 	}
 	defer rows.Close()
 	var names []string
 	for rows.Next() {
 		var n string
 		if err := rows.Scan(&n); err != nil {
-			return nil, fmt.Errorf("cannot list tables of catalog %s: %w", c.path, err)
+			return nil, fmt.Errorf("cannot list tables of catalog %s: %w; %s", c.path, err, damagedCatalog)
 		}
 		names = append(names, n)
 	}
@@ -136,7 +139,7 @@ func (c *catalog) read(ident table.Identifier, loc string) (*table.Table, error)
 	}
 	meta, err := table.ParseMetadataBytes(data)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read metadata of table %s: %s is damaged: %w", name, path, err)
+		return nil, fmt.Errorf("cannot read metadata of table %s: %s is damaged: %w; restore the file from a copy of the state (a table of silver or gold can be removed with its folder: it is made again from bronze)", name, path, err)
 	}
 	return c.remember(ident, meta, loc), nil
 }

@@ -168,7 +168,7 @@ func (l *Lake) Manifest(_ context.Context, id int64) (Manifest, error) {
 		err = fmt.Errorf("it holds manifest %d", m.ID)
 	}
 	if err != nil {
-		return Manifest{}, fmt.Errorf("cannot read manifest %s: %w; remove the file and run a batch: silver and gold are built again from bronze", path, err)
+		return Manifest{}, fmt.Errorf("cannot read manifest %s: %w; remove the file and start `lockstep run`: silver and gold are built again from bronze", path, err)
 	}
 	return m, nil
 }
