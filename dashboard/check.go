@@ -45,6 +45,13 @@ func Check(ctx context.Context, fsys fs.FS, program *compile.Program) ([]*Dashbo
 	return out, problems.Err()
 }
 
+// Columns are those of what the panel reads: name and type as DuckDB or the
+// model writes it. Nil before Check.
+func (p *Panel) Columns() map[string]string { return p.columns }
+
+// Columns are those of what the detail reads. Nil before Check.
+func (d *Detail) Columns() map[string]string { return d.columns }
+
 // tables are the project's, without rows.
 type tables struct {
 	session *duckdb.Session

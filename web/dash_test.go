@@ -26,6 +26,12 @@ type dashBackend struct {
 	Backend
 	session *duckdb.Session
 	step    atomic.Int64
+	rolled  atomic.Int64
+}
+
+func (b *dashBackend) Rollback(_ context.Context, manifest int64) error {
+	b.rolled.Store(manifest)
+	return nil
 }
 
 func (b *dashBackend) Query(ctx context.Context, q Query) (*Result, error) {
@@ -40,7 +46,9 @@ func (b *dashBackend) Status(context.Context) (*Status, error) { return &Status{
 
 func (b *dashBackend) History(context.Context) ([]lake.Manifest, error) { return nil, nil }
 
-func dashServer(t *testing.T) (*httptest.Server, *dashBackend) {
+func dashServer(t *testing.T) (*httptest.Server, *dashBackend) { return dashServerWith(t, "") }
+
+func dashServerWith(t *testing.T, password string) (*httptest.Server, *dashBackend) {
 	t.Helper()
 	p, err := project.Load(fstest.MapFS{
 		"project.yaml":      {Data: []byte("name: shops\n")},
@@ -71,7 +79,7 @@ func dashServer(t *testing.T) (*httptest.Server, *dashBackend) {
 	}
 	b := &dashBackend{session: s}
 	b.step.Store(1)
-	srv := httptest.NewServer(Handler(b, Options{Program: program, Dashboards: dashboard.NewSet(program)}))
+	srv := httptest.NewServer(Handler(b, Options{Password: password, Program: program, Dashboards: dashboard.NewSet(program)}))
 	t.Cleanup(srv.Close)
 	return srv, b
 }
@@ -211,5 +219,31 @@ func TestPipelineRights(t *testing.T) {
 	}
 	if info.Description != "Sales." || len(info.Columns) != 2 || info.Columns[1].Description != "Where." || !strings.Contains(info.SQL, "bronze.sale") || info.Explain == "" {
 		t.Errorf("table %+v", info)
+	}
+}
+
+// TestPipelineWrites rolls back where a password is set, for whom knows it.
+func TestPipelineWrites(t *testing.T) {
+	srv, b := dashServerWith(t, "secret")
+	for password, code := range map[string]int{"": 401, "wrong": 401, "secret": 200} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL+"/api/rollback", strings.NewReader(`{"manifest": 3}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		if password != "" {
+			request.SetBasicAuth("lockstep", password)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if answer.StatusCode != code {
+			t.Errorf("password %q: %d, want %d", password, answer.StatusCode, code)
+		}
+	}
+	if b.rolled.Load() != 3 {
+		t.Errorf("manifest %d was rolled back to, want 3", b.rolled.Load())
 	}
 }

@@ -101,25 +101,32 @@ func build() error {
 	return nil
 }
 
+// secret is the password of instances that ask for one.
+const secret = "browser-secret"
+
 // instance is a running binary on a copy of the bundled project.
 type instance struct {
 	process *exec.Cmd
 	project string // folder
 	args    []string
+	state   string
 	listen  string
+	env     []string
 	log     bytes.Buffer
 }
 
-func start(name string, args ...string) (*instance, error) {
+func start(name string, args ...string) (*instance, error) { return startWith(nil, name, args...) }
+
+func startWith(env []string, name string, args ...string) (*instance, error) {
 	dir := filepath.Join(scratch, name)
-	in := &instance{project: filepath.Join(dir, "project"), listen: freeAddress()}
+	in := &instance{project: filepath.Join(dir, "project"), state: filepath.Join(dir, "state"), listen: freeAddress(), env: env}
 	if err := os.CopyFS(in.project, olist.FS); err != nil {
 		return nil, err
 	}
 	if err := writeExtra(in.project); err != nil {
 		return nil, err
 	}
-	in.args = append([]string{"run", "--project", in.project, "--state", filepath.Join(dir, "state"), "--speed", "max", "--schedule", "off",
+	in.args = append([]string{"run", "--project", in.project, "--state", in.state, "--speed", "max", "--schedule", "off",
 		"--listen", in.listen, "--kafka", freeAddress(), "--registry", freeAddress()}, args...)
 	return in, in.launch()
 }
@@ -128,6 +135,7 @@ func (in *instance) launch() error {
 	in.log.Reset()
 	in.process = exec.Command(lockstep, in.args...)
 	in.process.Stderr = &in.log
+	in.process.Env = append(os.Environ(), in.env...)
 	if err := in.process.Start(); err != nil {
 		return fmt.Errorf("cannot start the binary: %w", err)
 	}
@@ -173,7 +181,12 @@ func (in *instance) caughtUp(most time.Duration) error {
 }
 
 func (in *instance) get(path string, into any) error {
-	answer, err := http.Get(in.url(path))
+	request, err := http.NewRequest(http.MethodGet, in.url(path), nil)
+	if err != nil {
+		return err
+	}
+	request.SetBasicAuth("lockstep", secret) // not looked at where no password is set
+	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err
 	}

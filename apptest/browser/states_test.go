@@ -146,9 +146,8 @@ func (in *instance) step(t *testing.T) int64 {
 	return s.Step
 }
 
-// producer gives a function that sends the purchase of an order, dated a day
-// ahead of all data so that it is open.
-func producer(t *testing.T, in *instance) func(order string) {
+// addresses tells where the parts listen.
+func (in *instance) addresses(t *testing.T) map[string]string {
 	t.Helper()
 	var s struct {
 		Addresses []struct{ Name, Addr string }
@@ -160,6 +159,14 @@ func producer(t *testing.T, in *instance) func(order string) {
 	for _, a := range s.Addresses {
 		at[a.Name] = a.Addr
 	}
+	return at
+}
+
+// producer gives a function that sends the purchase of an order, dated a day
+// ahead of all data so that it is open.
+func producer(t *testing.T, in *instance) func(order string) {
+	t.Helper()
+	at := in.addresses(t)
 	answer, err := http.Get(at["registry"] + "/subjects/order_status-value/versions/latest")
 	if err != nil {
 		t.Fatal(err)
