@@ -69,7 +69,7 @@ function Figures({ s }) {
   return <dl class="figures">{all.map(([name, value, note, kind]) => <div key={name} class={kind || ""}><dt>{name}</dt><dd><strong>{value}</strong><span>{note}</span></dd></div>)}</dl>;
 }
 
-const W = 178, H = 46, GAP_X = 34, GAP_Y = 12, LETTERS = 23;
+const W = 178, H = 46, GAP_X = 34, GAP_Y = 12, LETTERS = 21;
 
 // layout puts each node behind what it reads, and near to it.
 function layout(nodes) {
