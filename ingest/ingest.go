@@ -89,9 +89,6 @@ func (i *Ingest) open(ctx context.Context) error {
 	if err := i.checkTopics(ctx); err != nil {
 		return err
 	}
-	// Until Run, what was recorded stands for what was handed on, so that the lag
-	// is that of the log.
-	i.published, i.handed = i.records.last()
 	return i.bronze.begin(ctx)
 }
 

@@ -138,9 +138,14 @@ func (i *Ingest) Metrics() Metrics {
 // topic partition are not in a step yet; the log's ends are at most a second
 // old.
 func (i *Ingest) Position() (step int64, lag Offsets) {
+	_, recorded := i.records.last()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.published, i.lagTo(i.ends)
+	read := i.handed
+	if i.gatherer == nil { // nothing runs: what was recorded is what there is
+		read = recorded
+	}
+	return i.published, i.lagTo(i.ends, read)
 }
 
 // Lag is Position with the log's ends of now: no lag means that everything
@@ -157,12 +162,11 @@ func (i *Ingest) Lag(ctx context.Context) (step int64, lag Offsets, err error) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.published, i.lagTo(ends), nil
+	return i.published, i.lagTo(ends, i.handed), nil
 }
 
-// lagTo is called with i.mu held.
-func (i *Ingest) lagTo(ends Offsets) Offsets {
-	read := i.handed
+// lagTo gives what is between read and ends. It is called with i.mu held.
+func (i *Ingest) lagTo(ends, read Offsets) Offsets {
 	if g := i.gatherer; g != nil {
 		read = g.judgedUpTo(i.published, read)
 	}
