@@ -57,7 +57,7 @@ func (i *Instance) Query(ctx context.Context, q web.Query) (*web.Result, error) 
 // Verify implements web.Backend. Step 0 is the newest.
 func (i *Instance) Verify(ctx context.Context, step int64) (*web.VerifyReport, error) {
 	begin := time.Now()
-	if i.rebuild != "" {
+	if i.rebuilding() != "" {
 		return nil, errors.New("cannot verify: stream and batch are being rebuilt: wait until /readyz says so, or let `lockstep run` finish it")
 	}
 	base := i.server.Base()
@@ -133,7 +133,7 @@ type rollbackState struct {
 
 // Rollback implements web.Backend.
 func (i *Instance) Rollback(ctx context.Context, manifest int64) error {
-	if i.rebuild != "" {
+	if i.rebuilding() != "" {
 		return errors.New("cannot roll back: stream and batch are being rebuilt: try again when /readyz says that they are done")
 	}
 	if err := i.server.Freeze(ctx, manifest, rollbackReason(manifest)); err != nil {
@@ -156,7 +156,7 @@ func rollbackReason(manifest int64) string {
 // restoreFrozen serves what a rollback of an earlier process chose.
 func (i *Instance) restoreFrozen(ctx context.Context) error {
 	text, err := os.ReadFile(i.path(rollbackFile))
-	if errors.Is(err, fs.ErrNotExist) || i.rebuild != "" {
+	if errors.Is(err, fs.ErrNotExist) || i.rebuilding() != "" {
 		return nil
 	}
 	var r rollbackState
@@ -174,7 +174,7 @@ func (i *Instance) Release(context.Context) error {
 	if err := os.Remove(i.path(rollbackFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("cannot release the rollback: %w", err)
 	}
-	if i.rebuild == "" {
+	if i.rebuilding() == "" {
 		i.server.Thaw()
 	}
 	return nil
@@ -211,7 +211,7 @@ func (i *Instance) files(ctx context.Context, table string) int64 {
 
 // Batch implements web.Backend.
 func (i *Instance) Batch(ctx context.Context, r web.BatchRequest) (*web.BatchReport, error) {
-	if i.rebuild != "" {
+	if i.rebuilding() != "" {
 		return nil, errors.New("cannot run a batch: stream and batch are being rebuilt: `lockstep run` does it")
 	}
 	switch {

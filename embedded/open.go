@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -259,8 +260,8 @@ func (i *Instance) restore(ctx context.Context) error {
 	if committed.Step == 0 && !published {
 		i.rebuild = "" // nothing is there to rebuild from: every step comes again
 	}
-	if published && i.rebuild == "" && !i.same(newest) {
-		i.rebuild = "the last batch was of other models"
+	if what := i.changed(newest); published && what != "" {
+		i.rebuild = what
 	}
 	if i.rebuild == "" {
 		if i.rebuild, err = i.gap(newest); err != nil {
@@ -272,11 +273,7 @@ func (i *Instance) restore(ctx context.Context) error {
 		i.rebuild = fmt.Sprintf("tables of manifest %d are missing", newest.ID)
 	}
 	if i.rebuild != "" {
-		i.unready("rebuild", "stream and batch are rebuilt from bronze: "+i.rebuild)
-		if readable {
-			return i.server.Freeze(ctx, newest.ID, "stale: stream and batch are rebuilt from bronze: "+i.rebuild)
-		}
-		return nil
+		return i.beforeRebuild(ctx, newest, readable)
 	}
 	var base *lake.Manifest
 	from := int64(1)
@@ -287,6 +284,24 @@ func (i *Instance) restore(ctx context.Context) error {
 		return err
 	}
 	return i.catchUp(ctx, from, committed)
+}
+
+// beforeRebuild says what will be rebuilt, and serves what was published until
+// then.
+func (i *Instance) beforeRebuild(ctx context.Context, newest lake.Manifest, readable bool) error {
+	what := "stream and batch are rebuilt from bronze: " + i.rebuild
+	i.unready("rebuild", what)
+	serving := "nothing"
+	if readable {
+		serving = fmt.Sprintf("manifest %d, frozen at step %d", newest.ID, newest.Step)
+		if err := i.server.Freeze(ctx, newest.ID, "stale: "+what); err != nil {
+			return err
+		}
+	}
+	if !i.cfg.Quiet {
+		i.cfg.Log.Warn(what, "served meanwhile", serving)
+	}
+	return nil
 }
 
 // gap says why published tables, stream and step records do not join; empty:
@@ -363,14 +378,43 @@ func (i *Instance) tablesExist(ctx context.Context, m lake.Manifest) bool {
 	return true
 }
 
-// same says whether a manifest is of the present incremental models.
-func (i *Instance) same(m lake.Manifest) bool {
+// changed names the models that are not those of a manifest; empty: the
+// incremental ones are the same.
+func (i *Instance) changed(m lake.Manifest) string {
+	var changed, added []string
 	for _, model := range i.cfg.Program.Models {
-		if model.Relation != nil && m.Fingerprints[model.Name] != model.Fingerprint {
-			return false
+		was, known := m.Fingerprints[model.Name]
+		switch {
+		case model.Relation == nil || was == model.Fingerprint:
+		case known:
+			changed = append(changed, model.Name)
+		default:
+			added = append(added, model.Name)
 		}
 	}
-	return true
+	var parts []string
+	for _, p := range []struct {
+		what  string
+		names []string
+	}{{"changed", changed}, {"new", added}} {
+		if len(p.names) > 0 {
+			parts = append(parts, p.what+": "+strings.Join(p.names, ", "))
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// rebuilding says why stream and batch must be rebuilt; empty: they need not.
+func (i *Instance) rebuilding() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.rebuild
+}
+
+func (i *Instance) rebuilt() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.rebuild = ""
 }
 
 // listen opens page and socket.

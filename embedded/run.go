@@ -34,7 +34,7 @@ func (i *Instance) Run(ctx context.Context, o RunOptions) (*Summary, error) {
 	defer parts.Wait()
 	defer cancel(nil)
 	begin := i.meter.now()
-	if i.rebuild != "" {
+	if i.rebuilding() != "" {
 		if err := i.rebuildAll(ctx); err != nil {
 			return nil, ended(ctx, err)
 		}
@@ -262,7 +262,7 @@ type handOver struct{ i *Instance }
 
 func (h handOver) Compare(ctx context.Context, step int64, tables map[string]int64) ([]batch.Difference, error) {
 	i := h.i
-	if i.rebuild != "" {
+	if i.rebuilding() != "" {
 		return nil, batch.ErrNotServed
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -292,7 +292,7 @@ func (h handOver) Compare(ctx context.Context, step int64, tables map[string]int
 
 func (h handOver) Publish(ctx context.Context, m lake.Manifest) error {
 	i := h.i
-	if i.rebuild != "" {
+	if i.rebuilding() != "" {
 		return nil // the rebuild takes it over
 	}
 	if err := i.server.Publish(ctx, m); err != nil {
@@ -321,7 +321,7 @@ func (i *Instance) forget(ctx context.Context, m lake.Manifest) error {
 // rebuildAll makes stream and batch anew from bronze: after a change of models,
 // or when the stream's state was lost. What was served before stays served.
 func (i *Instance) rebuildAll(ctx context.Context) error {
-	i.cfg.Log.Info("rebuilding stream and batch from bronze", "why", i.rebuild)
+	i.cfg.Log.Info("rebuilding stream and batch from bronze", "why", i.rebuilding())
 	i.setBatchNow("rebuilding the stream")
 	defer i.setBatchNow("")
 	c := i.ingest.Committed()
@@ -345,7 +345,7 @@ func (i *Instance) rebuildAll(ctx context.Context) error {
 	if err := i.server.Reset(ctx, &rep.Manifest); err != nil {
 		return err
 	}
-	i.rebuild = ""
+	i.rebuilt()
 	i.server.Thaw()
 	if err := i.restoreFrozen(ctx); err != nil {
 		return err
