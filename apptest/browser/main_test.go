@@ -159,22 +159,32 @@ func (in *instance) stop() {
 
 func (in *instance) url(path string) string { return "http://" + in.listen + path }
 
-// caughtUp waits until all of the source is served.
+// caughtUp waits until all of the source is served: the replay is at its end,
+// all its records are in steps, and what is served stands still.
 func (in *instance) caughtUp(most time.Duration) error {
+	var step int64
+	var since time.Time
 	return within(most, func() error {
 		var s struct {
-			Replay *struct{ Phase string }
-			Topics []struct{ Lag int64 }
+			Step   int64
+			Replay *struct {
+				Phase string
+				Total int64
+			}
+			Topics []struct{ Records, Lag int64 }
 		}
 		if err := in.get("/api/status", &s); err != nil {
 			return err
 		}
-		lag := int64(0)
+		var records, lag int64
 		for _, t := range s.Topics {
-			lag += t.Lag
+			records, lag = records+t.Records, lag+t.Lag
 		}
-		if s.Replay == nil || s.Replay.Phase != "done" || lag > 0 {
-			return fmt.Errorf("the source is not served whole: lag %d\n%s", lag, in.log.String())
+		if s.Step != step {
+			step, since = s.Step, time.Now()
+		}
+		if s.Replay == nil || s.Replay.Phase != "done" || lag > 0 || records < s.Replay.Total || time.Since(since) < 5*time.Second {
+			return fmt.Errorf("the source is not served whole: %d records, lag %d, step %d\n%s", records, lag, step, in.log.String())
 		}
 		return nil
 	})

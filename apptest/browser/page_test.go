@@ -119,11 +119,21 @@ func head(s string) string {
 	return s
 }
 
-// click clicks what the script gives, in the middle, as a mouse does.
+// click clicks what the script gives, in the middle, as a mouse does, once it
+// stands still.
 func (p *page) click(element string) {
 	p.t.Helper()
 	p.wait("there is "+element, element)
-	at := eval[[2]float64](p, `(() => { const e = `+element+`; e.scrollIntoView({block: "center", inline: "center"}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`)
+	where := `(() => { const e = ` + element + `; e.scrollIntoView({block: "center", inline: "center"}); const r = e.getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; })()`
+	at := eval[[2]float64](p, where)
+	for range 40 {
+		time.Sleep(50 * time.Millisecond)
+		now := eval[[2]float64](p, where)
+		if now == at {
+			break
+		}
+		at = now
+	}
 	p.do(chromedp.MouseClickXY(at[0], at[1]))
 }
 

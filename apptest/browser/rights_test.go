@@ -45,6 +45,7 @@ func TestRights(t *testing.T) {
 	eval[bool](p, `(window.confirm = () => true, true)`)
 	p.click(node)
 	about := `document.querySelector("[aria-label='About topic order_status']")`
+	p.wait("its columns are told", about+`?.textContent.includes("Columns")`)
 	p.click(`[...` + about + `.querySelectorAll("summary")].find((s) => s.textContent.startsWith("Dead letters"))`)
 	p.click(button(about, "Replay"))
 	p.wait("it was sent again", about+`.textContent.includes("1 sent again")`)
