@@ -22,10 +22,12 @@ test-unit:
 	go test -tags $(TAGS) $(TESTFLAGS) $(PACKAGES)
 
 test-e2e: build
-	go test -tags $(TAGS) -count 1 -timeout 30m $(TESTFLAGS) ./apptest/...
+	go test -tags $(TAGS) -count 1 -timeout 60m $(TESTFLAGS) ./apptest/...
 
-bench:
-	go test -tags $(TAGS) -run '^$$' -bench . -timeout 60m ./bench/...
+# Each figure stands beside its floor or peer; FIGURES="-only steps -history 1,10" chooses.
+bench: build
+	go run -tags $(TAGS) ./bench/figures -binary $(BIN) $(FIGURES)
+	go test -tags $(TAGS) -run '^$$' -bench . -timeout 60m ./ingest ./lake ./store
 
 lint:
 	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l); if [ -n "$$files" ]; then echo "run gofmt -w on:"; echo "$$files"; exit 1; fi
