@@ -91,8 +91,9 @@ type Report struct {
 	Manifest lake.Manifest
 	Drift    []Difference
 	Compared bool
-	Compare  float64 // seconds
-	Took     float64 // seconds, from begin to published in this process
+	Compare  float64   // seconds
+	Failures []Failure // data tests that do not pass
+	Took     float64   // seconds, from begin to published in this process
 }
 
 // ErrNoRun says that a run does not exist.
@@ -370,6 +371,9 @@ func (r *Runner) publish(ctx context.Context, run *Run) (*Report, error) {
 	rep := &Report{Run: *run}
 	if err := r.compare(ctx, run, rep); err != nil {
 		return nil, err
+	}
+	if rep.Failures, err = r.dataTests(ctx, run); err != nil {
+		return nil, fmt.Errorf("cannot test the tables of batch run %s: %w", run.ID, err)
 	}
 	r.hook("batch.compared")
 	m := lake.Manifest{Parent: newest.ID, Step: run.Pin.Step, Offsets: run.Pin.Offsets, Fingerprints: run.Fingerprints, Tables: run.Tables, Bronze: run.Pin.Bronze, Attributes: map[string]string{"run": run.ID}}

@@ -396,9 +396,21 @@ func (c *compiler) checkColumns(m *Model, types []string) {
 			c.problems.Add(m.File, m.Line, "rename one", "the SELECT gives column %s twice", name)
 		}
 	}
+	c.checkDataTests(m)
 	for _, col := range m.Columns {
 		if !slices.Contains(actual, col.Name) {
 			c.problems.Add(m.File, m.ColumnLines[col.Name], "remove it, or select it", "column %s is declared but not selected", col.Name)
+		}
+	}
+}
+
+// checkDataTests refuses a relationship to what is not there.
+func (c *compiler) checkDataTests(m *Model) {
+	for _, col := range m.Columns {
+		for _, t := range col.Tests {
+			if t.Kind == "relationships" && !slices.Contains(c.tables.columns(t.To), t.Field) {
+				c.problems.Add(m.File, m.ColumnLines[col.Name], "name a table of the project and a column of it", "column %s: there is no %s.%s to relate to", col.Name, t.To, t.Field)
+			}
 		}
 	}
 }

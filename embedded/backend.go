@@ -248,6 +248,9 @@ func reportOf(rep *batch.Report) *web.BatchReport {
 	for _, d := range rep.Drift {
 		out.Drift[d.Model] = d.Rows
 	}
+	for _, f := range rep.Failures {
+		out.Tests = append(out.Tests, f.String())
+	}
 	return out
 }
 

@@ -63,6 +63,7 @@ type Summary struct {
 	Rows         map[string]int64 `json:"rows"` // served, per table
 	DeadLetters  int64            `json:"dead_letters"`
 	DriftRows    int64            `json:"drift_rows"`
+	FailedTests  []string         `json:"failed_tests,omitempty"` // data tests of the last batch
 	Step         int64            `json:"step"`
 	Manifest     int64            `json:"manifest"`
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -203,7 +204,7 @@ func (i *Instance) schedule(ctx context.Context, spec string) error {
 		if time.Now().Before(due) && i.meter.overlay() < overlayLimit {
 			continue
 		}
-		if base := i.server.Base(); base == nil || base.Step < i.server.Step() {
+		if base := i.server.Base(); base == nil || base.Step < i.server.Step() || i.outdated(base) {
 			if _, err := i.runBatch(ctx); err != nil && ctx.Err() == nil {
 				i.cfg.Log.Error("the batch run failed; what was published before stays served", "err", err)
 			}
@@ -211,6 +212,16 @@ func (i *Instance) schedule(ctx context.Context, spec string) error {
 		i.meter.resetOverlay()
 		due = next()
 	}
+}
+
+// outdated says whether a batch model changed since a manifest.
+func (i *Instance) outdated(m *lake.Manifest) bool {
+	for _, model := range i.cfg.Program.Models {
+		if model.Materialized == project.BatchOnly && m.Fingerprints[model.Name] != model.Fingerprint {
+			return true
+		}
+	}
+	return false
 }
 
 // runBatch does a whole batch run and notes how it went.
@@ -232,6 +243,14 @@ func (i *Instance) noteBatch(rep *batch.Report, err error) {
 		return
 	}
 	delete(i.problems, "batch")
+	delete(i.problems, "data tests")
+	if len(rep.Failures) > 0 {
+		list := make([]string, len(rep.Failures))
+		for n, f := range rep.Failures {
+			list[n] = f.String()
+		}
+		i.problems["data tests"] = "data tests fail: " + strings.Join(list, "; ") + ": correct the model, or the test in its header"
+	}
 	i.lastBatch = reportOf(rep)
 	i.drift = map[string]int64{}
 	for _, d := range rep.Drift {
@@ -420,6 +439,11 @@ func (i *Instance) summary(ctx context.Context, begin meterState, sent int64) (*
 	}
 	if base := i.server.Base(); base != nil {
 		s.Manifest = base.ID
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.lastBatch != nil {
+		s.FailedTests = i.lastBatch.Tests
 	}
 	return s, nil
 }

@@ -346,8 +346,8 @@ func (s *Server) scans(ctx context.Context, m *lake.Manifest) (*scanned, error) 
 	}
 	for _, model := range s.cfg.Program.Models {
 		id, ok := m.Tables[model.Name]
-		if !ok {
-			continue
+		if print := m.Fingerprints[model.Name]; !ok || (print != "" && print != model.Fingerprint) {
+			continue // a batch model that changed has no rows until the next run
 		}
 		if err := out.add(ctx, s.cfg.Lake, model.Name, id, model.Columns); err != nil {
 			return nil, err

@@ -204,6 +204,7 @@ type BatchReport struct {
 	Rows     map[string]int64   `json:"rows"`
 	Drift    map[string]int64   `json:"drift"` // rows that differ from what was served, by model; only those
 	Compare  float64            `json:"compare_seconds"`
+	Tests    []string           `json:"failed_tests,omitempty"` // data tests that rows do not pass
 	Error    string             `json:"error,omitempty"`
 }
 

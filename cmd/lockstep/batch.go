@@ -73,6 +73,9 @@ func (a *app) printBatch(r web.BatchRequest, report *web.BatchReport) error {
 	if err := writeTable(a.stdout, []string{"model", "rows", "took", "drift"}, []bool{false, true, true, true}, rows); err != nil {
 		return err
 	}
+	for _, t := range report.Tests {
+		fmt.Fprintf(a.stdout, "data test fails  %s\n", t)
+	}
 	text := fmt.Sprintf("run %s at step %s took %s", report.Run, number(report.Step), seconds(report.Seconds))
 	if report.Manifest > 0 {
 		text += fmt.Sprintf(", of which the comparison %s; published as manifest %d", seconds(report.Compare), report.Manifest)

@@ -19,6 +19,9 @@ func (a *app) printSummary(s *embedded.Summary) error {
 	fmt.Fprintf(w, "freshness        p50 %s, p99 %s (produced to served)\n", seconds(s.FreshnessP50), seconds(s.FreshnessP99))
 	fmt.Fprintf(w, "dead letters     %s\n", number(s.DeadLetters))
 	fmt.Fprintf(w, "drift            %s rows\n", number(s.DriftRows))
+	for _, t := range s.FailedTests {
+		fmt.Fprintf(w, "data test fails  %s\n", t)
+	}
 	fmt.Fprintf(w, "step             %s, manifest %d\n\n", number(s.Step), s.Manifest)
 	var rows [][]string
 	for _, table := range slices.Sorted(maps.Keys(s.Rows)) {
