@@ -145,11 +145,9 @@ func TestListenTCP(t *testing.T) {
 
 // TestMetrics wants each metric in the answer and in the reference.
 func TestMetrics(t *testing.T) {
-	o := &Observations{}
-	o.Observe(0.3, 2)
-	o.Observe(99, 1)
+	since := Histogram{Bounds: []float64{0.25, 0.5}, Counts: []uint64{0, 2}, Count: 3, Sum: 99.6}
 	f := &fake{status: Status{Project: "p", Step: 5, Started: time.Unix(1700000000, 0), Topics: []TopicStatus{{Topic: "t", Records: 9}}, Models: []ModelStatus{{Model: "a.b", Rows: 3}},
-		Bytes: map[string]int64{"log": 8}, Freshness: Freshness{Since: o.Snapshot()}}}
+		Bytes: map[string]int64{"log": 8}, Freshness: Freshness{Since: since}}}
 	body := request{method: "GET", path: "/metrics"}.to(Handler(f, Options{Version: "v1"})).Body.String()
 	for _, want := range []string{`lockstep_info{project="p",version="v1"} 1`, "lockstep_step 5", `lockstep_messages_total{topic="t"} 9`, `lockstep_table_rows{model="a.b"} 3`,
 		`lockstep_state_bytes{part="log"} 8`, `lockstep_freshness_seconds_bucket{le="0.25"} 0`, `lockstep_freshness_seconds_bucket{le="0.5"} 2`,
