@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"lockstep/project"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 )
@@ -258,4 +260,60 @@ func TestForeignDeleteFiles(t *testing.T) {
 	mustMaintain(t, l, nil, often)
 	mustReplace(t, l, "gold.t", cs, nil, batch(t, cs, []any{"d", 4}))
 	equal(t, "rows after a replace", rowsOf(t, duck(t), l, "gold.t", 0), [][]string{{"d", "4"}})
+}
+
+// scribbler is memory that another one writes to as soon as it is given back.
+type scribbler struct{ memory.Allocator }
+
+func (s scribbler) Free(b []byte) {
+	for i := range b {
+		b[i] = 0xb3
+	}
+	s.Allocator.Free(b)
+}
+
+// TestPartitionTexts writes rows whose memory is gone before the manifest is
+// written, as that of DuckDB is.
+func TestPartitionTexts(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	cs := columns(t, "k", "string", "n", "int")
+	var batches []arrow.RecordBatch
+	for i := range 5 {
+		b := batch(t, cs, []any{fmt.Sprintf("part %d", i), i})
+		var cols []arrow.Array
+		for _, c := range b.Columns() {
+			foreign, err := array.Concatenate([]arrow.Array{c}, scribbler{memory.NewGoAllocator()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cols = append(cols, foreign)
+		}
+		batches = append(batches, array.NewRecordBatch(b.Schema(), cols, b.NumRows()))
+		for _, c := range cols {
+			c.Release()
+		}
+	}
+	rows := reader(t, cs, batches...)
+	for _, b := range batches {
+		b.Release() // the reader has them, one after another
+	}
+	if _, err := l.Replace(context.Background(), "gold.t", cs, []string{"k"}, rows, nil); err != nil {
+		t.Fatal(err)
+	}
+	tbl, err := l.cat.LoadTable(context.Background(), table.Identifier{"gold", "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := tbl.Scan().PlanFiles(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []string
+	for _, task := range tasks {
+		for _, v := range task.File.Partition() {
+			parts = append(parts, fmt.Sprint(v))
+		}
+	}
+	slices.Sort(parts)
+	equal(t, "partitions", parts, []string{"part 0", "part 1", "part 2", "part 3", "part 4"})
 }

@@ -208,6 +208,7 @@ func samePartitions(a, b *iceberg.PartitionSpec) bool {
 type conformer struct {
 	schema *arrow.Schema // with Iceberg field ids
 	source []int         // by table column: the batch's column, or -1
+	copied []bool        // by table column: into memory of Go's own
 }
 
 func newConformer(tbl *table.Table, from *arrow.Schema) (*conformer, error) {
@@ -215,7 +216,7 @@ func newConformer(tbl *table.Table, from *arrow.Schema) (*conformer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conformer{schema: to, source: make([]int, to.NumFields())}
+	c := &conformer{schema: to, source: make([]int, to.NumFields()), copied: partitionTexts(tbl)}
 	known := 0
 	for i, f := range to.Fields() {
 		c.source[i] = -1
@@ -231,6 +232,21 @@ func newConformer(tbl *table.Table, from *arrow.Schema) (*conformer, error) {
 		return nil, fmt.Errorf("the rows have columns %v, the table has %v", names(from), names(to))
 	}
 	return c, nil
+}
+
+// partitionTexts says which columns give a partition its text. iceberg-go keeps
+// the text in place until it writes the manifest; the memory of rows that do
+// not come from Go is another one's by then.
+func partitionTexts(tbl *table.Table) []bool {
+	spec := tbl.Spec()
+	out := make([]bool, len(tbl.Schema().Fields()))
+	for i, f := range tbl.Schema().Fields() {
+		switch f.Type.(type) {
+		case iceberg.StringType, iceberg.BinaryType, iceberg.FixedType:
+			out[i] = len(spec.FieldsBySourceID(f.ID)) > 0
+		}
+	}
+	return out
 }
 
 func names(s *arrow.Schema) []string {
@@ -271,6 +287,12 @@ func (c *conformer) batch(ctx context.Context, b arrow.RecordBatch) (arrow.Recor
 		switch {
 		case from < 0:
 			cols[i] = array.MakeArrayOfNull(memory.DefaultAllocator, to, int(b.NumRows()))
+		case c.copied[i]:
+			a, err := array.Concatenate([]arrow.Array{b.Column(from)}, memory.NewGoAllocator())
+			if err != nil {
+				return nil, err
+			}
+			cols[i] = a
 		case arrow.TypeEqual(b.Column(from).DataType(), to):
 			cols[i] = b.Column(from)
 			cols[i].Retain()
