@@ -115,6 +115,16 @@ def published_tables_are_what_lockstep_answers():
 
 
 @check
+def partitions_are_found_by_their_values():
+    table = catalog.load_table("gold.fact_monthly_sales_by_product")
+    counts = {r["sales_period"]: r["n"] for r in duck.from_arrow(table.scan().to_arrow()).aggregate("sales_period, count(*) AS n").to_arrow_table().to_pylist()}
+    assert len(counts) > 1, counts
+    for period, n in counts.items():
+        scan = table.scan(row_filter=f"sales_period == '{period}'")
+        equal((period, scan.to_arrow().num_rows, len(list(scan.plan_files()))), (period, n, 1))
+
+
+@check
 def an_earlier_snapshot_can_be_read():
     table = catalog.load_table("bronze.order_item")
     older = table.scan(snapshot_id=table.history()[0].snapshot_id).to_arrow().num_rows
