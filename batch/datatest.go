@@ -13,7 +13,7 @@ import (
 // Failure is a data test that rows of a model do not pass.
 type Failure struct {
 	Model string `json:"model"`
-	Test  string `json:"test"` // "order_id not_null"
+	Test  string `json:"test"` // "meter not_null"
 	Rows  int64  `json:"rows"` // that do not pass
 }
 
