@@ -19,8 +19,10 @@ func TestForeignClients(t *testing.T) {
 	python := foreignPython(t)
 	state := filepath.Join(t.TempDir(), "state")
 	p := start(t, state, "--scale", "0.02", "--speed", "1000000", "--schedule", "off", "--commit-every", "200ms")
-	p.until("rows are served", time.Minute, func() bool {
-		return query(t, state, "SELECT count(*) FROM silver.review_metadata").Rows[0][0].(float64) > 0
+	// Every table has rows, and those that are partitioned have partitions.
+	p.until("two months of sales and a review are served", 3*time.Minute, func() bool {
+		sql := "SELECT least((SELECT count(*) FROM silver.review_metadata), (SELECT count(DISTINCT sales_period) - 1 FROM gold.fact_monthly_sales_by_product))"
+		return query(t, state, sql).Rows[0][0].(float64) > 0
 	})
 	must(t, "batch", "--state", state)
 	t.Run("PyIceberg and DuckDB read the lake", func(t *testing.T) {
