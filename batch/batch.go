@@ -9,6 +9,7 @@
 package batch
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -217,7 +218,7 @@ func (r *Runner) evaluateAll(ctx context.Context, run *Run) error {
 	for _, m := range r.models() {
 		done[m.Name] = make(chan struct{})
 	}
-	slots := make(chan struct{}, max(1, cmp(r.Parallel, 2)))
+	slots := make(chan struct{}, max(1, cmp.Or(r.Parallel, 2)))
 	var lock sync.Mutex // of run
 	var all sync.WaitGroup
 	for _, m := range r.models() {
@@ -245,13 +246,6 @@ func (r *Runner) evaluateAll(ctx context.Context, run *Run) error {
 	}
 	all.Wait()
 	return context.Cause(ctx)
-}
-
-func cmp(v, def int) int {
-	if v == 0 {
-		return def
-	}
-	return v
 }
 
 // evaluate writes one model's table and notes it in the run's file.
@@ -290,10 +284,8 @@ func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tabl
 	if err := d.CreateSeeds(ctx, r.Program.Project); err != nil {
 		return 0, 0, err
 	}
-	for _, src := range r.Program.Project.Sources {
-		if err := r.scanView(ctx, d, src.Table(), run.Pin.Bronze[src.Table()], src.Columns(), duckdb.Below(run.Pin.Offsets[src.Topic])); err != nil {
-			return 0, 0, err
-		}
+	if err := BronzeViews(ctx, r.Lake, d, r.Program.Project, run.Pin); err != nil {
+		return 0, 0, err
 	}
 	for _, up := range duckdb.Needed(r.Program, []string{m.Name}) {
 		switch {
@@ -304,7 +296,7 @@ func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tabl
 		case tables[up.Name] == 0:
 			err = fmt.Errorf("%s, which it reads, is not done in this run", up.Name)
 		default:
-			err = r.scanView(ctx, d, up.Name, tables[up.Name], up.Columns, "TRUE")
+			err = view(ctx, r.Lake, d, up.Name, tables[up.Name], up.Columns, "TRUE")
 		}
 		if err != nil {
 			return 0, 0, err
@@ -320,12 +312,23 @@ func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tabl
 	return snapshot, counted.rows, err
 }
 
-// scanView makes rows of a table readable at a snapshot; 0: it has none yet.
-func (r *Runner) scanView(ctx context.Context, d *duckdb.Session, name string, snapshot int64, columns []project.Column, where string) error {
+// BronzeViews makes the bronze rows of a pinned step readable; the snapshots may
+// hold more.
+func BronzeViews(ctx context.Context, l *lake.Lake, d *duckdb.Session, p *project.Project, pin Pin) error {
+	for _, src := range p.Sources {
+		if err := view(ctx, l, d, src.Table(), pin.Bronze[src.Table()], src.Columns(), duckdb.Below(pin.Offsets[src.Topic])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// view makes rows of a table readable at a snapshot; 0: it has none yet.
+func view(ctx context.Context, l *lake.Lake, d *duckdb.Session, name string, snapshot int64, columns []project.Column, where string) error {
 	if snapshot == 0 {
 		return d.CreateTable(ctx, name, columns)
 	}
-	scan, err := r.Lake.Scan(ctx, name, snapshot)
+	scan, err := l.Scan(ctx, name, snapshot)
 	if err != nil {
 		return err
 	}

@@ -34,16 +34,14 @@ func (r *Runner) dataTests(ctx context.Context, run *Run) ([]Failure, error) {
 	if err := d.CreateSeeds(ctx, r.Program.Project); err != nil {
 		return nil, err
 	}
-	for _, src := range r.Program.Project.Sources {
-		if err := r.scanView(ctx, d, src.Table(), run.Pin.Bronze[src.Table()], src.Columns(), "TRUE"); err != nil {
-			return nil, err
-		}
+	if err := BronzeViews(ctx, r.Lake, d, r.Program.Project, run.Pin); err != nil {
+		return nil, err
 	}
 	for _, m := range r.Program.Models { // a test may name any table
 		if m.Materialized == project.View {
 			err = duckdb.Evaluate(ctx, d, m)
 		} else {
-			err = r.scanView(ctx, d, m.Name, run.Tables[m.Name], m.Columns, "TRUE")
+			err = view(ctx, r.Lake, d, m.Name, run.Tables[m.Name], m.Columns, "TRUE")
 		}
 		if err != nil {
 			return nil, err

@@ -273,7 +273,11 @@ func (i *Instance) pin(ctx context.Context) (batch.Pin, error) {
 			return batch.Pin{}, err
 		}
 	}
-	return batch.Pin{Step: c.Step, Offsets: c.End, Bronze: c.Tables}, nil
+	return pinOf(c), nil
+}
+
+func pinOf(c ingest.Committed) batch.Pin {
+	return batch.Pin{Step: c.Step, Offsets: c.End, Bronze: c.Tables}
 }
 
 // handOver is what a batch run is compared with and handed to.
@@ -379,32 +383,10 @@ func (i *Instance) rebuildStream(ctx context.Context, c ingest.Committed) error 
 		return err
 	}
 	defer work.Close()
-	for _, src := range i.cfg.Program.Project.Sources {
-		if err := i.bronzeView(ctx, work, src, c); err != nil {
-			return err
-		}
+	if err := batch.BronzeViews(ctx, i.lake, work, i.cfg.Program.Project, pinOf(c)); err != nil {
+		return err
 	}
 	return i.stream.RebuildFrom(ctx, c.Step, work)
-}
-
-// bronzeView makes the rows of a step readable; the snapshot may hold more.
-func (i *Instance) bronzeView(ctx context.Context, work *duckdb.Session, src *project.Source, c ingest.Committed) error {
-	snapshot := c.Tables[src.Table()]
-	if snapshot == 0 {
-		return work.CreateTable(ctx, src.Table(), src.Columns())
-	}
-	scan, err := i.lake.Scan(ctx, src.Table(), snapshot)
-	if err != nil {
-		return err
-	}
-	sql, err := scan.SQLAs(src.Columns())
-	if err != nil {
-		return err
-	}
-	if err := work.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS bronze"); err != nil {
-		return err
-	}
-	return work.Exec(ctx, "CREATE VIEW "+src.Table()+" AS SELECT * FROM "+sql+" WHERE "+duckdb.Below(c.End[src.Topic]))
 }
 
 // forgetOtherModels removes the stream's states of models that are no longer.

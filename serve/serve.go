@@ -47,9 +47,9 @@ type Server struct {
 	generation int // of the overlay's tables
 	step       int64
 	base       *lake.Manifest
-	bronze     map[string]int64 // snapshots behind the bronze views
-	pending    *Bronze          // committed beyond the step served
-	holds      []func()
+	pending    *Bronze  // committed beyond the step served
+	holds      []func() // of the snapshots behind the models' views
+	bronzeHold []func() // of those behind the bronze views
 	asOf       map[int64]*asOf
 	frozen     *frozen
 }
@@ -80,7 +80,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, connector: connector, readers: make(chan *duckdb.Session, c.Readers), bronze: map[string]int64{}, asOf: map[int64]*asOf{}}
+	s := &Server{cfg: c, connector: connector, readers: make(chan *duckdb.Session, c.Readers), asOf: map[int64]*asOf{}}
 	if err := s.open(ctx); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("cannot open the serving layer: %w", err)
@@ -135,9 +135,8 @@ func (s *Server) Close() error {
 	if s.writer != nil {
 		errs = append(errs, s.writer.Close())
 	}
-	for _, release := range s.holds {
-		release()
-	}
+	releaseAll(s.holds)
+	releaseAll(s.bronzeHold)
 	for _, a := range s.asOf {
 		a.release()
 	}
@@ -291,9 +290,7 @@ func (s *Server) takeOver(ctx context.Context, m *lake.Manifest, step int64, bro
 			return err
 		}
 	}
-	for _, release := range s.holds {
-		release()
-	}
+	releaseAll(s.holds)
 	s.holds = scans.holds
 	return s.writer.Exec(ctx, fmt.Sprintf("UPDATE memory.overlay.meta SET step = %d, manifest = %d, generation = %d", step, idOf(m), s.generation))
 }
@@ -467,7 +464,8 @@ func (s *Server) bronzeViews(ctx context.Context, b Bronze) error {
 			return err
 		}
 	}
-	s.bronze = b.Tables
+	releaseAll(s.bronzeHold) // or no snapshot of bronze would ever expire
+	s.bronzeHold = scans.holds
 	return nil
 }
 

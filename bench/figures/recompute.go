@@ -46,6 +46,10 @@ func (b *figures) recompute(ctx context.Context) error {
 	return nil
 }
 
+func pinOf(m lake.Manifest) batch.Pin {
+	return batch.Pin{Step: m.Step, Offsets: m.Offsets, Bronze: m.Bronze}
+}
+
 type nobody struct{}
 
 func (nobody) Compare(context.Context, int64, map[string]int64) ([]batch.Difference, error) {
@@ -56,7 +60,7 @@ func (nobody) Publish(context.Context, lake.Manifest) error { return nil }
 func (b *figures) batchRun(ctx context.Context, l *lake.Lake, m lake.Manifest) (float64, error) {
 	r := &batch.Runner{Program: b.program, Lake: l, Serving: nobody{}, Dir: filepath.Join(b.dir, "runs"), Log: slog.Default(),
 		Pin: func(context.Context) (batch.Pin, error) {
-			return batch.Pin{Step: m.Step, Offsets: m.Offsets, Bronze: m.Bronze}, nil
+			return pinOf(m), nil
 		}}
 	rep, err := r.Whole(ctx)
 	if err != nil {
@@ -75,21 +79,8 @@ func (b *figures) typed(ctx context.Context, l *lake.Lake, m lake.Manifest) erro
 	if err := d.CreateSeeds(ctx, b.program.Project); err != nil {
 		return err
 	}
-	if err := d.Exec(ctx, "CREATE SCHEMA bronze"); err != nil {
+	if err := batch.BronzeViews(ctx, l, d, b.program.Project, pinOf(m)); err != nil {
 		return err
-	}
-	for _, src := range b.program.Project.Sources {
-		scan, err := l.Scan(ctx, src.Table(), m.Bronze[src.Table()])
-		if err != nil {
-			return err
-		}
-		sql, err := scan.SQLAs(src.Columns())
-		if err != nil {
-			return err
-		}
-		if err := d.Exec(ctx, "CREATE VIEW "+src.Table()+" AS SELECT * FROM "+sql); err != nil {
-			return err
-		}
 	}
 	for _, model := range b.program.Models {
 		if err := duckdb.Evaluate(ctx, d, model); err != nil {
