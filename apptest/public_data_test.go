@@ -1,12 +1,10 @@
 package apptest
 
 import (
-	"encoding/json"
-	"fmt"
-	"math"
-	"os"
 	"path/filepath"
 	"testing"
+
+	"lockstep/examples/olist/figures"
 )
 
 // summary is what `run --once --json` prints.
@@ -20,51 +18,14 @@ type summary struct {
 	Manifest    int64            `json:"manifest"`
 }
 
-// figures give the values of the expected file, by entry. A query of one row
-// gives one figure per column; one of two columns named key and value gives one
-// per row.
-var figures = map[string][]string{
-	"order_status": {`SELECT status AS key, count(*) AS value FROM bronze.order_status GROUP BY status`},
-	"fact_order_detail": {`SELECT count(*) AS "rows", sum(quantity) AS quantity, sum(quantity * unit_price) AS amount,
-		count(*) FILTER (WHERE customer_id IS NULL) AS null_customer, count(*) FILTER (WHERE category = 'uncategorized') AS uncategorized
-		FROM gold.fact_order_detail`},
-	"fact_order_lead_days": {
-		`SELECT count(*) AS "rows", count(*) FILTER (WHERE customer_delivery_delay_days > 0) AS late, count(delivered_customer) AS delivered
-			FROM gold.fact_order_lead_days`,
-		leadDays("purchase_to_approval_days"), leadDays("approval_to_carrier_days"), leadDays("carrier_to_customer_days"),
-		leadDays("carrier_delivery_delay_days"), leadDays("customer_delivery_delay_days")},
-	"fact_review_answer_lead_days": {`SELECT count(*) AS "rows", count(until_answer_lead_days) AS days_n, sum(until_answer_lead_days) AS days_sum,
-		sum(review_score) AS score_sum FROM gold.fact_review_answer_lead_days`},
-	"fact_monthly_sales_by_product": {
-		`SELECT count(*) AS "rows", sum(total_sales_quantity) AS quantity, sum(total_sales_amount) AS amount FROM gold.fact_monthly_sales_by_product`,
-		`SELECT 'groups.' || portfolio_group AS key, count(*) AS value FROM gold.fact_monthly_sales_by_product GROUP BY portfolio_group`,
-		`SELECT 'group_amount_2017_09.' || portfolio_group AS key, sum(total_sales_amount) AS value FROM gold.fact_monthly_sales_by_product
-			WHERE sales_period = '2017-09' GROUP BY portfolio_group`,
-		`SELECT 'top_categories.' || category AS key, sum(total_sales_amount) AS value FROM gold.fact_monthly_sales_by_product
-			GROUP BY category ORDER BY 2 DESC LIMIT 5`},
-	"product_review": {`SELECT count(*) AS "rows" FROM gold.product_review`,
-		`SELECT 'by.' || portfolio_group || '|' || review_score AS key, count(*) AS value FROM gold.product_review GROUP BY portfolio_group, review_score`},
-	"order_product_lead_days": {`SELECT count(*) AS "rows", avg(carrier_to_customer_days) FILTER (WHERE sales_period = '2017-09') AS avg_carrier_to_customer_2017_09
-		FROM gold.order_product_lead_days`},
-	"order_delivery_status": {`SELECT state AS key, count(*) AS value FROM gold.order_delivery_status GROUP BY state`},
-	"latest_group":          {`SELECT coalesce(portfolio_group, '') AS key, count(*) AS value FROM gold.order_product_latest_group GROUP BY portfolio_group`},
-	"pareto_categories_80":  {`SELECT '' AS key, count(*) AS value FROM gold.sales_pareto WHERE level = 'category' AND cumulative_share - share < 0.8`},
-	"geo_coord":             {countOf("silver.geo_coord")}, "olist_user": {countOf("silver.olist_user")}, "order_event": {countOf("silver.order_event")},
-	"customer_order": {countOf("silver.customer_order")}, "product_metadata": {countOf("silver.product_metadata")},
-	"dim_user_location": {countOf("gold.dim_user_location")}, "delivered_order_product": {countOf("gold.delivered_order_product")},
-	"order_location": {countOf("gold.order_location")}, "quarterly_portfolio": {countOf("gold.quarterly_portfolio")},
-}
-
-func countOf(table string) string { return "SELECT '' AS key, count(*) AS value FROM " + table }
-
-func leadDays(column string) string {
-	return fmt.Sprintf(`SELECT count(%[1]s) AS "%[1]s.n", sum(%[1]s) AS "%[1]s.sum" FROM gold.fact_order_lead_days`, column)
-}
-
 // TestPublicData replays a tenth of the public data: every expected figure in
 // both layers, a clean verify, and nothing twice when it is run again.
 func TestPublicData(t *testing.T) {
-	raw, expected := data(t, "olist10k"), expectedFigures(t, data(t, "olist10k_expected.json"))
+	raw := data(t, "olist10k")
+	expected, err := figures.Read(data(t, "olist10k_expected.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	state := filepath.Join(t.TempDir(), "state")
 	run := append([]string{"run", "--once", "--speed", "max", "--state", state, "--data", raw}, freePorts...)
 	var first summary
@@ -77,7 +38,13 @@ func TestPublicData(t *testing.T) {
 	for _, layer := range []string{"serving", "batch"} {
 		t.Run(layer, func(t *testing.T) {
 			for entry, want := range expected {
-				compareFigures(t, entry, want, actualFigures(t, state, layer, entry))
+				got := figures.Actual(entry, func(sql string) figures.Result {
+					q := query(t, state, sql, "--layer", layer)
+					return figures.Result{Columns: q.Columns, Rows: q.Rows}
+				})
+				for _, fault := range figures.Compare(entry, want, got) {
+					t.Error(fault)
+				}
 			}
 		})
 	}
@@ -98,81 +65,4 @@ func (summary) sum(figures map[string]float64) (n int64) {
 		n += int64(v)
 	}
 	return n
-}
-
-// expectedFigures flattens the expected file: by entry, then by path in it.
-func expectedFigures(t *testing.T, path string) map[string]map[string]float64 {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var entries map[string]any
-	if err := json.Unmarshal(text, &entries); err != nil {
-		t.Fatal(err)
-	}
-	out := map[string]map[string]float64{}
-	for entry, v := range entries {
-		if figures[entry] == nil {
-			t.Errorf("nothing asks for the expected figure %s", entry)
-			continue
-		}
-		out[entry] = map[string]float64{}
-		flatten(out[entry], "", v)
-	}
-	return out
-}
-
-func flatten(into map[string]float64, path string, v any) {
-	join := func(key string) string {
-		if path == "" {
-			return key
-		}
-		return path + "." + key
-	}
-	switch v := v.(type) {
-	case float64:
-		into[path] = v
-	case map[string]any:
-		for k, child := range v {
-			flatten(into, join(k), child)
-		}
-	case []any: // of [name, value]
-		for _, pair := range v {
-			p := pair.([]any)
-			into[join(p[0].(string))] = p[1].(float64)
-		}
-	}
-}
-
-func actualFigures(t *testing.T, state, layer, entry string) map[string]float64 {
-	t.Helper()
-	out := map[string]float64{}
-	for _, sql := range figures[entry] {
-		q := query(t, state, sql, "--layer", layer)
-		if q.Columns[0].Name == "key" {
-			for _, row := range q.Rows {
-				out[row[0].(string)] = row[1].(float64)
-			}
-			continue
-		}
-		for i, c := range q.Columns {
-			out[c.Name], _ = q.Rows[0][i].(float64)
-		}
-	}
-	return out
-}
-
-func compareFigures(t *testing.T, entry string, want, got map[string]float64) {
-	t.Helper()
-	for path, w := range want {
-		if g, ok := got[path]; !ok || math.Abs(g-w) > 5e-7 {
-			t.Errorf("%s %s: %v, want %v", entry, path, g, w)
-		}
-	}
-	for path, g := range got {
-		if _, ok := want[path]; !ok {
-			t.Errorf("%s %s: %v, which is not expected at all", entry, path, g)
-		}
-	}
 }
