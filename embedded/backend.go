@@ -277,6 +277,8 @@ func (i *Instance) Status(ctx context.Context) (*web.Status, error) {
 	s.Ready = len(s.NotReady) == 0
 	s.BatchNow, s.LastBatch = i.batchNow, i.lastBatch
 	s.Freshness = i.freshnessStatus()
+	counted, sum := i.freshness.SinceJudged()
+	s.FromBronze = web.NewHistogram(speed.Buckets, counted, sum)
 	for _, n := range i.drift {
 		s.DriftRows += n
 	}
@@ -290,7 +292,8 @@ func (i *Instance) Status(ctx context.Context) (*web.Status, error) {
 		c := counts[m.Name]
 		ms := web.ModelStatus{Model: m.Name, Materialized: string(m.Materialized), Rows: c.Rows, OverlayRows: c.Overlay, Files: c.Files, DriftRows: i.drift[m.Name]}
 		if m.Relation != nil {
-			ms.StepSeconds = i.stream.Seconds(m.Name)
+			w := i.stream.Work(m.Name)
+			ms.StepSeconds, ms.StepTotal, ms.RowsIn, ms.RowsOut = w.Last, w.Seconds, w.In, w.Out
 		}
 		if i.lastBatch != nil && m.Materialized != project.View {
 			ms.BatchSeconds = i.lastBatch.Models[m.Name]
@@ -300,19 +303,11 @@ func (i *Instance) Status(ctx context.Context) (*web.Status, error) {
 	return s, nil
 }
 
-// freshnessStatus turns the histogram into cumulative counts, as Prometheus
-// has them.
+// freshnessStatus gives quantiles and the histogram, as Prometheus has it.
 func (i *Instance) freshnessStatus() web.Freshness {
 	f := web.Freshness{}
 	f.P50, f.P99, f.Count = i.freshness.Quantiles()
 	counts, sum := i.freshness.Histogram()
-	h := web.Histogram{Bounds: speed.Buckets, Counts: make([]uint64, len(speed.Buckets)), Sum: sum}
-	for n, c := range counts {
-		h.Count += c
-		if n < len(h.Counts) {
-			h.Counts[n] = h.Count
-		}
-	}
-	f.Since = h
+	f.Since = web.NewHistogram(speed.Buckets, counts, sum)
 	return f
 }

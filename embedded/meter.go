@@ -182,6 +182,24 @@ func (i *Instance) watchDisk(ctx context.Context) error {
 	}
 }
 
+// watchLag notes how far ingest is, so that the age of what waits is known.
+func (i *Instance) watchLag(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for topic, parts := range i.ingest.Spans() {
+			for p, s := range parts {
+				i.lags.Observe(topic, p, s.Read, s.End, time.Now())
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
 // sizes gives the bytes on disk of each part of the state.
 func (i *Instance) sizes() map[string]int64 {
 	out := map[string]int64{}

@@ -55,6 +55,7 @@ type Instance struct {
 	running   atomic.Bool // ingest runs
 	meter     meter
 	rates     rates
+	lags      web.LagAge
 
 	mu          sync.Mutex
 	openLetters map[string]int64 // open dead letters by topic, less those that this process judged

@@ -54,6 +54,7 @@ func (i *Instance) Run(ctx context.Context, o RunOptions) (*Summary, error) {
 	part(i.followBronze)
 	part(func(ctx context.Context) error { return i.schedule(ctx, o.Schedule) })
 	part(func(ctx context.Context) error { return i.watchDisk(ctx) })
+	part(i.watchLag)
 	if o.Progress != nil {
 		part(func(ctx context.Context) error { return i.progress(ctx, o.Progress) })
 	}

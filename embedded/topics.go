@@ -57,7 +57,8 @@ func (i *Instance) topicStatus(ctx context.Context, s *web.Status) {
 	for _, src := range i.cfg.Program.Project.Sources {
 		m := metrics.Topics[src.Topic]
 		t := web.TopicStatus{Topic: src.Topic, Records: records(committed.End[src.Topic]), Rate: i.rates.of(src.Topic, m.Accepted), Lag: m.Lag, Bytes: m.Bytes}
-		t.Dead = i.deadOf(src.Topic, m)
+		t.Dead, t.DeadTotal = i.deadOf(src.Topic, m), judgedDead(m)
+		t.LagSeconds = i.lags.Seconds(src.Topic)
 		if m.State == ingest.Stopped {
 			t.Stopped = m.Message
 			s.Problems = append(s.Problems, "topic "+src.Topic+": "+m.Message)

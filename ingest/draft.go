@@ -93,7 +93,7 @@ func (d *draft) record(number int64) *stepRecord {
 
 // step hands the rows over as a step. The draft must not be used afterwards.
 func (d *draft) step(number int64, end Offsets) *Step {
-	s := &Step{Number: number, End: end, Rows: map[string][]arrow.RecordBatch{}, wide: map[string][]arrow.RecordBatch{}, Again: d.again != nil, DeadLetters: int64(len(d.dead))}
+	s := &Step{Number: number, End: end, Rows: map[string][]arrow.RecordBatch{}, wide: map[string][]arrow.RecordBatch{}, Judged: time.Now(), Again: d.again != nil, DeadLetters: int64(len(d.dead))}
 	for t, r := range d.rows {
 		if r.n == 0 {
 			continue

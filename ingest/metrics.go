@@ -148,6 +148,30 @@ func (i *Ingest) Position() (step int64, lag Offsets) {
 	return i.published, i.lagTo(i.ends, read)
 }
 
+// Span is where ingest is in a topic partition, and where the log ends there.
+type Span struct{ Read, End int64 }
+
+// Spans gives the topic partitions that the log has; its ends are at most a
+// second old.
+func (i *Ingest) Spans() map[string]map[int32]Span {
+	_, recorded := i.records.last()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	read := i.handed
+	if i.gatherer == nil {
+		read = recorded
+	}
+	lag := i.lagTo(i.ends, read)
+	out := map[string]map[int32]Span{}
+	for name, parts := range i.ends {
+		out[name] = map[int32]Span{}
+		for p, end := range parts {
+			out[name][p] = Span{Read: end - lag[name][p], End: end}
+		}
+	}
+	return out
+}
+
 // Lag is Position with the log's ends of now: no lag means that everything
 // that was committed to the log when it was called is in steps that the
 // consumer took.

@@ -26,6 +26,9 @@ type Step struct {
 	// Oldest and Newest are the times of the accepted records in the log;
 	// zero when there are none. Timestamps has all of them.
 	Oldest, Newest time.Time
+	// Judged is when the records were judged: from then on the step is as good
+	// as in bronze. A step that an earlier run recorded was judged now.
+	Judged time.Time
 	// Accepted and DeadLetters count the records judged.
 	Accepted, DeadLetters int64
 	// Bytes are those of the accepted records' keys and values.

@@ -99,6 +99,7 @@ func (l *loader) projectFile() {
 			LogAge    string `yaml:"log_age"`
 			Manifests int    `yaml:"manifests"`
 		} `yaml:"retention"`
+		Objectives objectivesYAML `yaml:"slos"`
 	}
 	text := l.read(file)
 	if text == nil || !l.yaml(file, 0, text, &y) {
@@ -118,6 +119,7 @@ func (l *loader) projectFile() {
 	}
 	l.p.Batch.Schedule = y.Batch.Schedule
 	l.p.Retention = Retention(y.Retention)
+	l.p.Objectives = l.objectives(file, y.Objectives)
 }
 
 type sourceYAML struct {

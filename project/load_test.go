@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"lockstep/project"
 )
@@ -109,6 +110,30 @@ func TestParseType(t *testing.T) {
 	for _, bad := range []string{"", "text", "decimal", "decimal(0,0)", "decimal(39,1)", "decimal(3,4)", "int(4)", "String"} {
 		if _, err := project.ParseType(bad); err == nil {
 			t.Errorf("%q is taken for a type", bad)
+		}
+	}
+}
+
+func TestObjectives(t *testing.T) {
+	p, err := project.Load(files(map[string]string{"project.yaml": "name: small\nslos: {freshness: 5s, error_rate: 0.5%, availability: 0.999}\n"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := project.DefaultObjectives
+	want.Freshness, want.ErrorRate, want.Availability = 5*time.Second, 0.005, 0.999
+	if p.Objectives != want {
+		t.Errorf("%+v, want %+v", p.Objectives, want)
+	}
+	for text, fault := range map[string]string{
+		"lag: soon":         `slos.lag: "soon" cannot be used`,
+		"stalled: -1s":      "above 0",
+		"error_rate: 100%":  "below 1",
+		"availability: all": "no number",
+		"latency: 1s":       "unknown key latency",
+	} {
+		_, err := project.Load(files(map[string]string{"project.yaml": "name: small\nslos: {" + text + "}\n"}))
+		if err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%s: %v, want %q", text, err, fault)
 		}
 	}
 }

@@ -16,6 +16,7 @@ type Project struct {
 	Environments map[string]Environment
 	Batch        Batch
 	Retention    Retention
+	Objectives   Objectives
 	Sources      []*Source   // by topic
 	RawFiles     []*RawFile  // by name
 	Seeds        []*Seed     // by name

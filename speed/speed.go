@@ -65,16 +65,31 @@ func (l *Layer) hook(point string) {
 	}
 }
 
-// Buckets are the upper bounds of the freshness histogram, in seconds.
-var Buckets = []float64{0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300}
+// Buckets are the upper bounds of the histograms, in seconds. A service level
+// objective for them is one of these.
+var Buckets = []float64{0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 600, 1800}
 
 // Freshness measures the time from a record's production to its being served:
-// as a histogram since the start, and as quantiles over the last minutes.
+// as a histogram since the start, and as quantiles over the last minutes. And,
+// as a histogram, the part of it since the record was judged.
 type Freshness struct {
-	mu     sync.Mutex
+	mu             sync.Mutex
+	produced, step histogram
+	recent         []sample
+}
+
+// histogram counts records by bucket; the last is above all bounds.
+type histogram struct {
 	counts []uint64
 	sum    float64
-	recent []sample
+}
+
+func (h *histogram) add(seconds float64, records int64) {
+	if h.counts == nil {
+		h.counts = make([]uint64, len(Buckets)+1)
+	}
+	h.counts[sort.SearchFloat64s(Buckets, seconds)] += uint64(records)
+	h.sum += seconds * float64(records)
 }
 
 type sample struct {
@@ -93,17 +108,14 @@ func (f *Freshness) Observe(s *ingest.Step, served time.Time) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.counts == nil {
-		f.counts = make([]uint64, len(Buckets)+1)
-	}
+	f.step.add(max(0, served.Sub(s.Judged).Seconds()), s.Accepted)
 	millis := map[int64]int64{} // records by age
 	s.Timestamps(func(micros int64) {
 		millis[max(0, served.UnixMicro()-micros)/1000]++
 	})
 	for ms, records := range millis {
 		seconds := float64(ms) / 1000
-		f.counts[sort.SearchFloat64s(Buckets, seconds)] += uint64(records)
-		f.sum += seconds * float64(records)
+		f.produced.add(seconds, records)
 		f.recent = append(f.recent, sample{served, seconds, records})
 	}
 	old := 0
@@ -115,10 +127,16 @@ func (f *Freshness) Observe(s *ingest.Step, served time.Time) {
 
 // Histogram gives the counts by bucket (the last is above all bounds) and the
 // sum of all seconds.
-func (f *Freshness) Histogram() (counts []uint64, sum float64) {
+func (f *Freshness) Histogram() (counts []uint64, sum float64) { return f.read(&f.produced) }
+
+// SinceJudged is Histogram of the time since the records were judged, that is
+// from bronze to silver and gold.
+func (f *Freshness) SinceJudged() (counts []uint64, sum float64) { return f.read(&f.step) }
+
+func (f *Freshness) read(h *histogram) (counts []uint64, sum float64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]uint64(nil), f.counts...), f.sum
+	return append([]uint64(nil), h.counts...), h.sum
 }
 
 // Quantiles gives median and 99th percentile of the last minutes, in seconds,

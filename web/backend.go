@@ -105,6 +105,7 @@ type Status struct {
 	LastBatch   *BatchReport     `json:"last_batch"`   // the last run that ended
 	DriftRows   int64            `json:"drift_rows"`   // at the last hand-over
 	Freshness   Freshness        `json:"freshness"`    // produced -> served
+	FromBronze  Histogram        `json:"from_bronze"`  // seconds from bronze to silver and gold, by record, since the process started
 	Replay      *Replay          `json:"replay"`       // nil: nothing is replayed
 	Topics      []TopicStatus    `json:"topics"`       // by name
 	Models      []ModelStatus    `json:"models"`       // in graph order
@@ -139,10 +140,12 @@ type Replay struct {
 // TopicStatus is one topic and its bronze table.
 type TopicStatus struct {
 	Topic       string  `json:"topic"`
-	Records     int64   `json:"records"` // accepted since the state began
-	Rate        float64 `json:"rate"`    // accepted per second, last 10 s
-	Lag         int64   `json:"lag"`     // records in the log that are not in a step yet
-	Dead        int64   `json:"dead"`    // dead letters, open
+	Records     int64   `json:"records"`     // accepted since the state began
+	Rate        float64 `json:"rate"`        // accepted per second, last 10 s
+	Lag         int64   `json:"lag"`         // records in the log that are not in a step yet
+	LagSeconds  float64 `json:"lag_seconds"` // how long the oldest of them has waited
+	Dead        int64   `json:"dead"`        // dead letters, open
+	DeadTotal   int64   `json:"dead_total"`  // records judged dead since the process started
 	BronzeRows  int64   `json:"bronze_rows"`
 	BronzeFiles int64   `json:"bronze_files"`
 	Bytes       int64   `json:"bytes"`             // accepted since the process started, as sent
@@ -153,9 +156,12 @@ type TopicStatus struct {
 type ModelStatus struct {
 	Model        string  `json:"model"`
 	Materialized string  `json:"materialized"`
-	Rows         int64   `json:"rows"`         // served
-	OverlayRows  int64   `json:"overlay_rows"` // since the last batch
-	StepSeconds  float64 `json:"step_seconds"` // last step's share
+	Rows         int64   `json:"rows"`               // served
+	OverlayRows  int64   `json:"overlay_rows"`       // since the last batch
+	StepSeconds  float64 `json:"step_seconds"`       // last step's share
+	StepTotal    float64 `json:"step_seconds_total"` // of all steps since the process started
+	RowsIn       int64   `json:"rows_in"`            // changed rows of what it reads, since then
+	RowsOut      int64   `json:"rows_out"`           // its own rows that were added or removed, since then
 	BatchSeconds float64 `json:"batch_seconds"`
 	Files        int64   `json:"files"`
 	DriftRows    int64   `json:"drift_rows"`

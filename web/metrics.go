@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -60,6 +61,8 @@ var topicMetrics = []metric[TopicStatus]{
 	{"message_bytes_total", "Bytes of the topic's records accepted since the process started.", counter, func(t TopicStatus) float64 { return float64(t.Bytes) }},
 	{"messages_per_second", "Records accepted per second, last 10 s.", gauge, func(t TopicStatus) float64 { return t.Rate }},
 	{"lag_messages", "Records in the log that are in no step yet.", gauge, func(t TopicStatus) float64 { return float64(t.Lag) }},
+	{"lag_seconds", "How long the oldest record in the log that is in no step yet has waited; 0: none waits.", gauge, func(t TopicStatus) float64 { return t.LagSeconds }},
+	{"dead_letters_total", "Records judged dead since the process started.", counter, func(t TopicStatus) float64 { return float64(t.DeadTotal) }},
 	{"dead_letters", "Dead letters that were not replayed.", gauge, func(t TopicStatus) float64 { return float64(t.Dead) }},
 	{"topic_stopped", "1: ingest does not read the topic; `lockstep status` says why and what to do.", gauge, func(t TopicStatus) float64 { return truth(t.Stopped != "") }},
 	{"bronze_rows", "Rows of the topic's bronze table.", gauge, func(t TopicStatus) float64 { return float64(t.BronzeRows) }},
@@ -71,6 +74,9 @@ var modelMetrics = []metric[ModelStatus]{
 	{"table_files", "Data files of the model's published table.", gauge, func(m ModelStatus) float64 { return float64(m.Files) }},
 	{"overlay_rows", "Rows of the model that the stream made since the last batch.", gauge, func(m ModelStatus) float64 { return float64(m.OverlayRows) }},
 	{"step_duration_seconds", "The model's share of the last step.", gauge, func(m ModelStatus) float64 { return m.StepSeconds }},
+	{"model_step_seconds_total", "The model's share of all steps since the process started.", counter, func(m ModelStatus) float64 { return m.StepTotal }},
+	{"model_rows_in_total", "Changed rows of what the model reads that steps took, since the process started.", counter, func(m ModelStatus) float64 { return float64(m.RowsIn) }},
+	{"model_rows_out_total", "Rows of the model that steps added or removed, since the process started.", counter, func(m ModelStatus) float64 { return float64(m.RowsOut) }},
 	{"model_batch_duration_seconds", "How long the last batch took for the model.", gauge, func(m ModelStatus) float64 { return m.BatchSeconds }},
 	{"model_drift_rows", "The model's part of lockstep_drift_rows.", gauge, func(m ModelStatus) float64 { return float64(m.DriftRows) }},
 }
@@ -80,6 +86,7 @@ var (
 	upDesc        = prometheus.NewDesc("lockstep_status_up", "1: the figures of this scrape are there; 0: the status could not be read.", nil, nil)
 	stateDesc     = prometheus.NewDesc("lockstep_state_bytes", "Bytes on disk by part of the state.", []string{"part"}, nil)
 	freshnessDesc = prometheus.NewDesc("lockstep_freshness_seconds", "From a record's time in the log to the step in which queries see it.", nil, nil)
+	bronzeDesc    = prometheus.NewDesc("lockstep_bronze_to_silver_seconds", "From a record's acceptance into bronze to the step in which queries see it in silver and gold.", nil, nil)
 )
 
 // scrapeTime limits how long a scrape waits for the status.
@@ -93,7 +100,7 @@ type collector struct {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{infoDesc, upDesc, stateDesc, freshnessDesc} {
+	for _, d := range []*prometheus.Desc{infoDesc, upDesc, stateDesc, freshnessDesc, bronzeDesc} {
 		ch <- d
 	}
 	for _, m := range instanceMetrics {
@@ -127,12 +134,33 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for part, bytes := range s.Bytes {
 		ch <- prometheus.MustNewConstMetric(stateDesc, gauge, float64(bytes), part)
 	}
-	h := s.Freshness.Since
+	ch <- s.Freshness.Since.metric(freshnessDesc)
+	ch <- s.FromBronze.metric(bronzeDesc)
+}
+
+func (h *Histogram) metric(desc *prometheus.Desc) prometheus.Metric {
 	buckets := map[float64]uint64{}
 	for i := range h.Counts {
 		buckets[h.Bounds[i]] = h.Counts[i]
 	}
-	ch <- prometheus.MustNewConstHistogram(freshnessDesc, h.Count, h.Sum, buckets)
+	return prometheus.MustNewConstHistogram(desc, h.Count, h.Sum, buckets)
+}
+
+// MetricNames lists the metrics of Lockstep by name: what rules and dashboards
+// may name. A histogram's are the three that it is queried by.
+func MetricNames() []string {
+	names := []string{"lockstep_info", "lockstep_status_up", "lockstep_state_bytes"}
+	for _, h := range []string{"lockstep_freshness_seconds", "lockstep_bronze_to_silver_seconds"} {
+		names = append(names, h+"_bucket", h+"_sum", h+"_count")
+	}
+	return slices.Concat(names, namesOf(instanceMetrics), namesOf(topicMetrics), namesOf(modelMetrics))
+}
+
+func namesOf[T any](metrics []metric[T]) (names []string) {
+	for _, m := range metrics {
+		names = append(names, "lockstep_"+m.name)
+	}
+	return names
 }
 
 // collect sends all metrics of v. label is empty, or a label's name and value.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -29,9 +28,9 @@ type Stream struct {
 	scopes map[*compile.Relation]*store.Codec
 	keyers map[uint32]*keyer
 	last   int64
-	kept   atomic.Int64              // changes of the steps above it are kept
-	timing map[string]*atomic.Uint64 // float64 bits: seconds of the last step, by model
-	filled map[string]bool           // working tables that hold rows
+	kept   atomic.Int64    // changes of the steps above it are kept
+	works  *works          // what steps did, by model
+	filled map[string]bool // working tables that hold rows
 }
 
 // Changes are what a step changed in one model: its scopes that have other
@@ -66,7 +65,7 @@ func (e Engine) Open(ctx context.Context, p *compile.Program, dir string, o stor
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{prog: p, store: st, codecs: map[*compile.Relation]*store.Codec{}, scopes: map[*compile.Relation]*store.Codec{}, keyers: map[uint32]*keyer{}, filled: map[string]bool{}, timing: map[string]*atomic.Uint64{}}
+	s := &Stream{prog: p, store: st, codecs: map[*compile.Relation]*store.Codec{}, scopes: map[*compile.Relation]*store.Codec{}, keyers: map[uint32]*keyer{}, filled: map[string]bool{}, works: &works{all: map[string]Work{}}}
 	if err := s.prepare(ctx, e); err != nil {
 		st.Close()
 		return nil, err
@@ -94,7 +93,6 @@ func (s *Stream) prepare(ctx context.Context, e Engine) (err error) {
 	for _, r := range s.prog.Relations {
 		s.codecs[r] = store.NewCodec(r.Columns)
 		s.scopes[r] = store.NewCodec(r.Scope)
-		s.timing[r.Name] = &atomic.Uint64{}
 		if err := s.duck.CreateTable(ctx, r.Table, r.Columns); err != nil {
 			return err
 		}
@@ -142,13 +140,9 @@ func (s *Stream) checkMeta() error {
 // Last implements engine.Stream.
 func (s *Stream) Last() int64 { return s.last }
 
-// Seconds is how long the last step took for a model. Safe from any goroutine.
-func (s *Stream) Seconds(model string) float64 {
-	if t := s.timing[model]; t != nil {
-		return math.Float64frombits(t.Load())
-	}
-	return 0
-}
+// Work is what steps did for a model since the state was opened; zero for one
+// that is not stepped. Safe from any goroutine.
+func (s *Stream) Work(model string) Work { return s.works.of(model) }
 
 // Store is the keyed state, for its metrics.
 func (s *Stream) Store() *store.Store { return s.store }
@@ -186,7 +180,7 @@ func (s *Stream) StepChanges(ctx context.Context, number int64, bronze engine.Ta
 		if err := st.relation(ctx, r); err != nil {
 			return nil, fmt.Errorf("cannot take step %d: %s: %w", number, r.Name, err)
 		}
-		s.timing[r.Name].Store(math.Float64bits(time.Since(begin).Seconds()))
+		s.works.note(r, st, time.Since(begin).Seconds())
 	}
 	changes, err := st.changes(number)
 	if err != nil {
