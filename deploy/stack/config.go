@@ -1,0 +1,85 @@
+// Package stack runs the real stack without docker: it installs the parts that
+// deploy/stack.yaml names into a cache, starts them in order, waits until each
+// answers, and stops them in reverse. Everything listens on the loopback address.
+package stack
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"go.yaml.in/yaml/v3"
+)
+
+//go:embed stack.yaml
+var stackYAML []byte
+
+// Config is stack.yaml.
+type Config struct {
+	Jars      map[string]JarSet   `yaml:"jars"`
+	Python    map[string][]string `yaml:"python"`
+	Go        map[string]string   `yaml:"go"`     // program -> package@version
+	Debian    map[string]string   `yaml:"debian"` // unpacked, not installed: folder -> package
+	FirstPort int                 `yaml:"first_port"`
+	Ports     map[string]int      `yaml:"ports"`  // port name -> offset from the first port
+	Memory    map[string]string   `yaml:"memory"` // part -> largest Java heap
+	Access    Access              `yaml:"access"`
+	Spark     SparkConfig         `yaml:"spark"`
+}
+
+// JarSet is one folder of Maven artifacts.
+type JarSet struct {
+	Artifacts   []string `yaml:"artifacts"`    // group:artifact:version[:classifier[:type]]
+	Alone       bool     `yaml:"alone"`        // without what they depend on
+	Java        int      `yaml:"java"`         // the oldest Java that runs it; 0: any
+	Instead     string   `yaml:"instead"`      // the set to use where that Java is missing
+	OnlyInstead bool     `yaml:"only_instead"` // not installed unless another set asks for it
+	Main        string   `yaml:"main"`         // a Java source of this folder to compile against it
+}
+
+// Access are the names and passwords of a stack on the loopback address.
+type Access struct {
+	S3User           string `yaml:"s3_user"`
+	S3Password       string `yaml:"s3_password"`
+	Bucket           string `yaml:"bucket"`
+	Database         string `yaml:"database"`
+	DatabaseUser     string `yaml:"database_user"`
+	DatabasePassword string `yaml:"database_password"`
+}
+
+// SparkConfig divides the worker between the applications: without a cap the
+// first one takes all of its cores.
+type SparkConfig struct {
+	WorkerCores    int    `yaml:"worker_cores"`
+	WorkerMemory   string `yaml:"worker_memory"`
+	ThriftCores    int    `yaml:"thrift_cores"`
+	ThriftExecutor string `yaml:"thrift_executor"` // heap
+	StreamCores    int    `yaml:"stream_cores"`
+	StreamExecutor string `yaml:"stream_executor"` // heap
+}
+
+// LoadConfig reads the stack.yaml that is built in.
+func LoadConfig() (*Config, error) {
+	c := &Config{}
+	d := yaml.NewDecoder(bytes.NewReader(stackYAML))
+	d.KnownFields(true)
+	if err := d.Decode(c); err != nil {
+		return nil, fmt.Errorf("cannot read deploy/stack/stack.yaml: %w", err)
+	}
+	return c, nil
+}
+
+// CacheDir is where installed software lies: $LOCKSTEP_CACHE, or lockstep in the
+// user's cache folder.
+func CacheDir() (string, error) {
+	if dir := os.Getenv("LOCKSTEP_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the cache folder: %w; name one in LOCKSTEP_CACHE", err)
+	}
+	return filepath.Join(dir, "lockstep"), nil
+}
