@@ -18,9 +18,14 @@ import (
 // ownPrefix begins all properties of ours.
 const ownPrefix = "lockstep."
 
-// positionKey is the property of the snapshot summary that holds the position
-// as JSON. It is carried over by every maintenance commit.
-const positionKey = ownPrefix + "position"
+// Properties of snapshot summaries. They are carried over by every
+// maintenance commit of ours, and the newest of each survives expiry.
+const (
+	// PositionKey holds the Position of a bronze table as JSON.
+	PositionKey = ownPrefix + "position"
+	// StepKey holds the record of a step, where a table is written step by step.
+	StepKey = ownPrefix + "step"
+)
 
 // Position is how far a bronze table has come in its topic.
 type Position struct {
@@ -128,7 +133,7 @@ func (l *Lake) removeOldMetadata(before, next table.Metadata) {
 		if kept[e.MetadataFile] {
 			continue
 		}
-		if err := l.cat.files.Remove(e.MetadataFile); err != nil {
+		if err := l.files.Remove(e.MetadataFile); err != nil {
 			l.log.Warn("cannot remove old metadata file", "file", e.MetadataFile, "error", err)
 		}
 	}
@@ -208,11 +213,11 @@ func positionOf(tbl *table.Table) (Position, error) {
 	s := tbl.CurrentSnapshot()
 	for s != nil {
 		if s.Summary != nil {
-			if _, ok := s.Summary.Properties[positionKey]; ok {
+			if _, ok := s.Summary.Properties[PositionKey]; ok {
 				return positionFrom(s.SnapshotID, s.Summary.Properties)
 			}
 			if s.Summary.Operation != table.OpReplace {
-				return Position{}, fmt.Errorf("snapshot %d (%s) has no property %s: another program wrote to this table, which only ingest may", s.SnapshotID, s.Summary.Operation, positionKey)
+				return Position{}, fmt.Errorf("snapshot %d (%s) has no property %s: another program wrote to this table, which only ingest may", s.SnapshotID, s.Summary.Operation, PositionKey)
 			}
 		}
 		if s.ParentSnapshotID == nil {
@@ -220,7 +225,7 @@ func positionOf(tbl *table.Table) (Position, error) {
 		}
 		parent := tbl.SnapshotByID(*s.ParentSnapshotID)
 		if parent == nil {
-			return Position{}, fmt.Errorf("snapshot %d has no property %s and its parent is expired", s.SnapshotID, positionKey)
+			return Position{}, fmt.Errorf("snapshot %d has no property %s and its parent is expired", s.SnapshotID, PositionKey)
 		}
 		s = parent
 	}
@@ -235,12 +240,12 @@ func encodePosition(p Position) (string, error) {
 // positionFrom reads the position of a snapshot's summary.
 func positionFrom(id int64, summary map[string]string) (Position, error) {
 	var p Position
-	text, ok := summary[positionKey]
+	text, ok := summary[PositionKey]
 	if !ok {
-		return p, fmt.Errorf("snapshot %d has no property %s", id, positionKey)
+		return p, fmt.Errorf("snapshot %d has no property %s", id, PositionKey)
 	}
 	if err := json.Unmarshal([]byte(text), &p); err != nil {
-		return p, fmt.Errorf("snapshot %d: property %s is damaged: %w", id, positionKey, err)
+		return p, fmt.Errorf("snapshot %d: property %s is damaged: %w", id, PositionKey, err)
 	}
 	return p, nil
 }
@@ -302,7 +307,7 @@ func (b *Bronze) append(ctx context.Context, batches []arrow.RecordBatch, pos Po
 	if err := txn.AssertRefSnapshotID(table.MainBranch); err != nil {
 		return nil, errors.Join(err, b.lake.removeFiles(files))
 	}
-	if err := addFiles(ctx, txn, files, iceberg.Properties{positionKey: text}); err != nil {
+	if err := addFiles(ctx, txn, files, iceberg.Properties{PositionKey: text}); err != nil {
 		return nil, errors.Join(err, b.lake.removeFiles(files))
 	}
 	return b.lake.commit(ctx, txn, files)

@@ -1,6 +1,7 @@
 package lake
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -69,9 +70,21 @@ func (t tableFS) Remove(name string) error {
 	return nil
 }
 
+func (t tableFS) removeAll(_ context.Context, folder string) error {
+	path, err := pathOf(folder)
+	if err != nil {
+		return err
+	}
+	return os.RemoveAll(path)
+}
+
 // sync waits until all that was written below folder is on the disk. The
 // files are synced side by side: the disk then does it in one go.
 func (t tableFS) sync(folder string) error {
+	folder, err := pathOf(folder)
+	if err != nil {
+		return err
+	}
 	paths := map[string]bool{}
 	t.mu.Lock()
 	for p := range t.pending {

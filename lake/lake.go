@@ -1,5 +1,6 @@
-// Package lake keeps tables in Iceberg format on the local disk and hides
-// iceberg-go.
+// Package lake keeps tables in Iceberg format and hides iceberg-go. A lake is
+// on the local disk (Open: SQLite catalog, files) or on a cluster (OpenREST:
+// Iceberg REST catalog, S3); all but opening it is the same.
 //
 // It reads Arrow record batches and gives snapshots: bronze tables grow by
 // Append, which commits rows and log position together; silver and gold tables
@@ -16,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -35,6 +35,9 @@ var ErrUnknownOutcome = errors.New("the outcome of the commit is unknown")
 // ErrNoTable says that a table does not exist in the catalog.
 var ErrNoTable = errors.New("no such table")
 
+// ErrRemote says that a lake's files are not on this machine.
+var ErrRemote = errors.New("the files of the lake are not on this machine")
+
 // ErrNoSnapshot says that a table has no such snapshot (any more).
 var ErrNoSnapshot = errors.New("no such snapshot")
 
@@ -51,7 +54,8 @@ const (
 	// PointExpired: snapshots are out of the metadata, their files are not yet
 	// removed.
 	PointExpired = "expired"
-	// PointManifest: a manifest is on disk under a temporary name.
+	// PointManifest: a manifest is about to be published (on the local disk it
+	// is there under a temporary name).
 	PointManifest = "manifest"
 	// PointPublished: a manifest is published, the caller does not know it yet.
 	PointPublished = "published"
@@ -90,10 +94,13 @@ type Options struct {
 // Lake is an open lake: a catalog and the tables under one folder. It is safe
 // for concurrent use; commits on one table are made one after the other.
 type Lake struct {
-	dir  string
-	opts Options
-	cat  *catalog
-	log  *slog.Logger
+	dir     string // path, or URI of the warehouse
+	remote  bool   // dir is a URI
+	opts    Options
+	cat     catalog
+	files   files
+	objects objectStore
+	log     *slog.Logger
 
 	upkeep sync.Mutex // one Maintain at a time: it removes files
 
@@ -121,21 +128,27 @@ func OpenWith(ctx context.Context, dir string, opts Options) (*Lake, error) {
 			return nil, fmt.Errorf("cannot make lake folder: %w", err)
 		}
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.Default()
-	}
-	l := &Lake{dir: abs, opts: opts, log: opts.Logger, locks: map[string]*sync.Mutex{}, live: map[string]*Bronze{}, held: map[heldKey]int{}}
-	l.cat, err = openCatalog(ctx, filepath.Join(abs, "catalog.db"), filepath.Join(abs, "warehouse"), l.hook)
+	l := newLake(abs, opts)
+	fs := newTableFS()
+	l.files, l.objects = fs, folder{abs, l.hook}
+	l.cat, err = openSQLite(ctx, filepath.Join(abs, "catalog.db"), filepath.Join(abs, "warehouse"), fs, l.hook)
 	if err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
+func newLake(dir string, opts Options) *Lake {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	return &Lake{dir: dir, opts: opts, log: opts.Logger, locks: map[string]*sync.Mutex{}, live: map[string]*Bronze{}, held: map[heldKey]int{}}
+}
+
 // Close releases the catalog. Open Bronze handles must not be used after it.
 func (l *Lake) Close() error { return l.cat.close() }
 
-// Dir is the lake's absolute folder.
+// Dir is the lake's absolute folder, or the URI of its warehouse.
 func (l *Lake) Dir() string { return l.dir }
 
 // Tables names all tables of the catalog, in order.
@@ -149,10 +162,11 @@ func (l *Lake) Drop(ctx context.Context, name string) error {
 		return err
 	}
 	defer l.lock(name)()
-	if err := l.cat.drop(ctx, ident); err != nil {
+	location, err := l.cat.drop(ctx, ident)
+	if err != nil || location == "" {
 		return err
 	}
-	if err := os.RemoveAll(l.cat.folder(ident)); err != nil {
+	if err := l.files.removeAll(ctx, location); err != nil {
 		return fmt.Errorf("cannot remove the files of table %s: %w", name, err)
 	}
 	return nil

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -65,8 +63,8 @@ func (r *Report) add(o Report) {
 
 // Maintain merges small files, expires old snapshots and removes files that
 // nothing names, table by table. Snapshots in spare, those of all manifests,
-// those that readers hold and the current ones stay. A table whose upkeep fails does not stop that of
-// the others; ErrConflict on a table is no failure, it will be done next time.
+// those that readers hold, the current ones and the newest with a position or
+// step stay. A table whose upkeep fails does not stop that of the others; ErrConflict on a table is no failure, it will be done next time.
 // Appends to a table wait only for its commits, not while files are merged.
 func (l *Lake) Maintain(ctx context.Context, spare map[string][]int64, up Upkeep) (Report, error) {
 	l.upkeep.Lock()
@@ -91,7 +89,7 @@ func (l *Lake) Maintain(ctx context.Context, spare map[string][]int64, up Upkeep
 		}
 	}
 	if up.OrphansOlderThan > 0 {
-		errs = errors.Join(errs, l.removeTemps(up.OrphansOlderThan))
+		errs = errors.Join(errs, l.objects.sweep(up.OrphansOlderThan))
 	}
 	return report, errs
 }
@@ -215,7 +213,7 @@ func (l *Lake) merge(ctx context.Context, ident table.Identifier, up Upkeep) (*m
 	if len(m.groups) == 0 {
 		return m, nil
 	}
-	if err := errors.Join(l.cat.files.sync(l.cat.folder(ident)), l.hook(ctx, PointFiles, tableName(tbl))); err != nil {
+	if err := errors.Join(l.files.sync(tbl.Location()), l.hook(ctx, PointFiles, tableName(tbl))); err != nil {
 		return m, errors.Join(err, m.remove())
 	}
 	return m, nil
@@ -313,9 +311,9 @@ func carriedSummary(tbl *table.Table) iceberg.Properties {
 			}
 		}
 	}
-	if p, err := positionOf(tbl); err == nil && props[positionKey] == "" && p.TopicID != "" {
+	if p, err := positionOf(tbl); err == nil && props[PositionKey] == "" && p.TopicID != "" {
 		if text, err := encodePosition(p); err == nil {
-			props[positionKey] = text
+			props[PositionKey] = text
 		}
 	}
 	return props
@@ -351,6 +349,11 @@ func expirable(meta table.Metadata, spare []int64, up Upkeep) []int64 {
 	for _, ref := range meta.Refs() {
 		referenced[ref.SnapshotID] = true
 	}
+	for _, key := range []string{PositionKey, StepKey} { // a later snapshot of a foreign program may lack them
+		if s := newestWith(meta, key); s != nil {
+			referenced[s.SnapshotID] = true
+		}
+	}
 	cutoff := time.Now().Add(-up.KeepFor).UnixMilli()
 	var ids []int64
 	for i, s := range snapshots {
@@ -377,17 +380,6 @@ func (l *Lake) removeOrphans(ctx context.Context, tbl *table.Table, up Upkeep, r
 		return fmt.Errorf("cannot remove orphaned files: %w", err)
 	}
 	return nil
-}
-
-// removeTemps removes manifests that were never linked.
-func (l *Lake) removeTemps(age time.Duration) error {
-	files, err := filepath.Glob(filepath.Join(l.dir, "manifests", "tmp-*"))
-	for _, f := range files {
-		if info, statErr := os.Stat(f); statErr == nil && time.Since(info.ModTime()) > age {
-			err = errors.Join(err, os.Remove(f))
-		}
-	}
-	return err
 }
 
 func tableName(tbl *table.Table) string { return strings.Join(tbl.Identifier(), ".") }

@@ -1,13 +1,12 @@
 package lake
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -47,16 +46,14 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func sumOf(data []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(data, castagnoli)) }
 
-func (l *Lake) manifestPath(id int64) string {
-	return filepath.Join(l.dir, "manifests", fmt.Sprintf("%012d.json", id))
-}
+func manifestName(id int64) string { return fmt.Sprintf("manifests/%012d.json", id) }
 
 // Publish makes m the newest manifest, if m.Parent is the newest now (0: there
 // is none); otherwise it gives ErrConflict. It sets ID, and Published when that
 // is zero. The manifest is there whole or not at all.
 func (l *Lake) Publish(ctx context.Context, m Manifest) (Manifest, error) {
 	ctx = withOp(ctx, OpPublish)
-	newest, err := l.newestManifestID()
+	newest, err := l.newestManifestID(ctx)
 	if err != nil {
 		return m, err
 	}
@@ -67,35 +64,26 @@ func (l *Lake) Publish(ctx context.Context, m Manifest) (Manifest, error) {
 	if m.Published.IsZero() {
 		m.Published = time.Now().UTC().Truncate(time.Microsecond)
 	}
-	return m, l.linkManifest(ctx, m)
+	return m, l.putManifest(ctx, m)
 }
 
-// linkManifest writes m under a temporary name and links it to its own, which
-// fails when that exists: the compare-and-swap.
-func (l *Lake) linkManifest(ctx context.Context, m Manifest) error {
+// putManifest writes m under its number, which fails when that is taken: the
+// compare-and-swap. Where the answer got lost, what is there tells.
+func (l *Lake) putManifest(ctx context.Context, m Manifest) error {
 	data, err := encodeManifest(m)
 	if err != nil {
 		return fmt.Errorf("cannot encode manifest %d: %w", m.ID, err)
 	}
-	tmp, err := writeTemp(filepath.Join(l.dir, "manifests"), data)
-	if tmp != "" {
-		defer os.Remove(tmp)
+	err = l.objects.PutNew(ctx, manifestName(m.ID), data)
+	if errors.Is(err, ErrUnknownOutcome) {
+		if there, e := l.objects.Get(ctx, manifestName(m.ID)); e == nil && bytes.Equal(there, data) {
+			err = nil
+		} else if e == nil {
+			err = ErrConflict
+		}
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write manifest %d: %w", m.ID, err)
-	}
-	if err := l.hook(ctx, PointManifest, ""); err != nil {
-		return err
-	}
-	err = os.Link(tmp, l.manifestPath(m.ID))
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("cannot publish on manifest %d: %w", m.Parent, ErrConflict)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot publish manifest %d: %w", m.ID, err)
-	}
-	if err := syncPath(filepath.Join(l.dir, "manifests")); err != nil {
-		return fmt.Errorf("manifest %d: %w: %w", m.ID, ErrUnknownOutcome, err)
+		return fmt.Errorf("cannot publish on manifest %d: %w", m.Parent, err)
 	}
 	if err := l.hook(ctx, PointPublished, ""); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
@@ -112,20 +100,10 @@ func encodeManifest(m Manifest) ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// writeTemp writes a file under a new name, on disk when it returns.
-func writeTemp(dir string, data []byte) (string, error) {
-	f, err := os.CreateTemp(dir, "tmp-*")
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(data)
-	return f.Name(), errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-}
-
 // Manifests gives all manifests, oldest first. One that cannot be read is an
 // error that names its file.
 func (l *Lake) Manifests(ctx context.Context) ([]Manifest, error) {
-	ids, err := l.manifestIDs()
+	ids, err := l.manifestIDs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +123,7 @@ func (l *Lake) Manifests(ctx context.Context) ([]Manifest, error) {
 
 // NewestManifest gives the newest manifest; ok is false when there is none.
 func (l *Lake) NewestManifest(ctx context.Context) (m Manifest, ok bool, err error) {
-	id, err := l.newestManifestID()
+	id, err := l.newestManifestID(ctx)
 	if err != nil || id == 0 {
 		return Manifest{}, false, err
 	}
@@ -154,10 +132,9 @@ func (l *Lake) NewestManifest(ctx context.Context) (m Manifest, ok bool, err err
 }
 
 // Manifest gives one manifest, or ErrNoManifest.
-func (l *Lake) Manifest(_ context.Context, id int64) (Manifest, error) {
-	path := l.manifestPath(id)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
+func (l *Lake) Manifest(ctx context.Context, id int64) (Manifest, error) {
+	data, err := l.objects.Get(ctx, manifestName(id))
+	if errors.Is(err, ErrNoObject) {
 		return Manifest{}, fmt.Errorf("manifest %d: %w", id, ErrNoManifest)
 	}
 	if err != nil {
@@ -168,7 +145,7 @@ func (l *Lake) Manifest(_ context.Context, id int64) (Manifest, error) {
 		err = fmt.Errorf("it holds manifest %d", m.ID)
 	}
 	if err != nil {
-		return Manifest{}, fmt.Errorf("cannot read manifest %s: %w; remove the file and start `lockstep run`: silver and gold are built again from bronze", path, err)
+		return Manifest{}, fmt.Errorf("cannot read manifest %s: %w; remove it: the next batch builds silver and gold again from bronze", l.objects.place(manifestName(id)), err)
 	}
 	return m, nil
 }
@@ -193,8 +170,8 @@ func decodeManifest(data []byte) (Manifest, error) {
 
 // DropManifests removes all manifests but the newest keep and those named. The
 // newest always stays: its number is what Publish compares with.
-func (l *Lake) DropManifests(_ context.Context, keep int, named ...int64) error {
-	ids, err := l.manifestIDs()
+func (l *Lake) DropManifests(ctx context.Context, keep int, named ...int64) error {
+	ids, err := l.manifestIDs(ctx)
 	if err != nil {
 		return err
 	}
@@ -202,24 +179,24 @@ func (l *Lake) DropManifests(_ context.Context, keep int, named ...int64) error 
 		if i >= len(ids)-max(keep, 1) || slices.Contains(named, id) {
 			continue
 		}
-		if err := os.Remove(l.manifestPath(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := l.objects.Delete(ctx, manifestName(id)); err != nil {
 			return fmt.Errorf("cannot remove manifest %d: %w", id, err)
 		}
 	}
 	return nil
 }
 
-var manifestFile = regexp.MustCompile(`^(\d{12})\.json$`)
+var manifestFile = regexp.MustCompile(`^manifests/(\d{12})\.json$`)
 
 // manifestIDs are the numbers of all manifests, in order.
-func (l *Lake) manifestIDs() ([]int64, error) {
-	entries, err := os.ReadDir(filepath.Join(l.dir, "manifests"))
+func (l *Lake) manifestIDs(ctx context.Context) ([]int64, error) {
+	names, err := l.objects.List(ctx, "manifests/")
 	if err != nil {
 		return nil, fmt.Errorf("cannot list manifests: %w", err)
 	}
 	var ids []int64
-	for _, e := range entries {
-		if m := manifestFile.FindStringSubmatch(e.Name()); m != nil {
+	for _, name := range names {
+		if m := manifestFile.FindStringSubmatch(name); m != nil {
 			id, err := strconv.ParseInt(m[1], 10, 64)
 			if err == nil {
 				ids = append(ids, id)
@@ -230,8 +207,8 @@ func (l *Lake) manifestIDs() ([]int64, error) {
 	return ids, nil
 }
 
-func (l *Lake) newestManifestID() (int64, error) {
-	ids, err := l.manifestIDs()
+func (l *Lake) newestManifestID(ctx context.Context) (int64, error) {
+	ids, err := l.manifestIDs(ctx)
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}

@@ -42,6 +42,46 @@ func (l *Lake) Replace(ctx context.Context, name string, columns []project.Colum
 	return id, nil
 }
 
+// Shape makes a table, or gives it exactly these columns and partitions, and
+// adds properties, for another program to write its rows: metadata alone is
+// committed. A column of the same name and type keeps its field id; one of
+// another type is a new column.
+func (l *Lake) Shape(ctx context.Context, name string, columns []project.Column, partitionBy []string, properties map[string]string) error {
+	ident, err := identifier(name)
+	if err != nil {
+		return err
+	}
+	defer l.lock(name)()
+	if err := l.shape(withOp(ctx, OpEvolve), ident, columns, partitionBy, properties); err != nil {
+		return fmt.Errorf("cannot shape table %s: %w", name, err)
+	}
+	return nil
+}
+
+func (l *Lake) shape(ctx context.Context, ident table.Identifier, columns []project.Column, partitionBy []string, properties map[string]string) error {
+	tbl, err := l.loadOrCreate(ctx, ident, columns, partitionBy)
+	if err != nil {
+		return err
+	}
+	updates, err := reshape(tbl.Metadata(), columns, partitionBy)
+	if err != nil {
+		return err
+	}
+	changed := iceberg.Properties{}
+	for k, v := range properties {
+		if have, ok := tbl.Properties()[k]; !ok || have != v {
+			changed[k] = v
+		}
+	}
+	if len(changed) > 0 {
+		updates = append(updates, table.NewSetPropertiesUpdate(changed))
+	}
+	if len(updates) > 0 {
+		_, err = l.commitMetadata(ctx, tbl, updates...)
+	}
+	return err
+}
+
 // replaceable gives a table and its current contents. A derived table whose
 // metadata was deleted from the disk is made anew: it can be.
 func (l *Lake) replaceable(ctx context.Context, ident table.Identifier, columns []project.Column, partitionBy []string) (*table.Table, contents, error) {
@@ -54,7 +94,7 @@ func (l *Lake) replaceable(ctx context.Context, ident table.Identifier, columns 
 		return tbl, old, err
 	}
 	l.log.Warn("table's metadata is gone from the disk; it is made anew", "table", ident[0]+"."+ident[1], "error", err)
-	if err := l.cat.drop(ctx, ident); err != nil {
+	if _, err := l.cat.drop(ctx, ident); err != nil {
 		return nil, contents{}, err
 	}
 	tbl, err = l.loadOrCreate(ctx, ident, columns, partitionBy)
@@ -160,6 +200,20 @@ func addFiles(ctx context.Context, txn *table.Transaction, files []iceberg.DataF
 // committed together with the first commit on the table given.
 func (l *Lake) reshaped(tbl *table.Table, columns []project.Column, partitionBy []string) (*table.Table, error) {
 	meta := tbl.Metadata()
+	updates, err := reshape(meta, columns, partitionBy)
+	if err != nil || len(updates) == 0 {
+		return tbl, err
+	}
+	staged, err := table.UpdateTableMetadata(meta, updates, tbl.MetadataLocation())
+	if err != nil {
+		return nil, fmt.Errorf("cannot change columns or partitions: %w", err)
+	}
+	return table.New(tbl.Identifier(), staged, tbl.MetadataLocation(), l.cat.fs, prefixed{l.cat, updates, meta}), nil
+}
+
+// reshape are the updates that give a table exactly these columns and
+// partitions; none: it has them.
+func reshape(meta table.Metadata, columns []project.Column, partitionBy []string) ([]table.Update, error) {
 	var updates []table.Update
 	sc := schemaFor(meta.CurrentSchema(), meta.LastColumnID(), columns)
 	if !sameSchema(sc, meta.CurrentSchema()) {
@@ -173,14 +227,7 @@ func (l *Lake) reshaped(tbl *table.Table, columns []project.Column, partitionBy 
 		fresh := iceberg.NewPartitionSpec(unnumbered(spec)...)
 		updates = append(updates, table.NewAddPartitionSpecUpdate(&fresh, false), table.NewSetDefaultSpecUpdate(-1))
 	}
-	if len(updates) == 0 {
-		return tbl, nil
-	}
-	staged, err := table.UpdateTableMetadata(meta, updates, tbl.MetadataLocation())
-	if err != nil {
-		return nil, fmt.Errorf("cannot change columns or partitions: %w", err)
-	}
-	return table.New(tbl.Identifier(), staged, tbl.MetadataLocation(), l.cat.fs, prefixed{l.cat, updates, meta}), nil
+	return updates, nil
 }
 
 // unnumbered are a spec's fields without ids, for the table to number.
@@ -210,7 +257,7 @@ func sameSchema(a, b *iceberg.Schema) bool {
 // prefixed is a catalog that puts updates before those of the first commit, so
 // that a change of columns and the rows that have them are one commit.
 type prefixed struct {
-	*catalog
+	catalog
 	first []table.Update
 	base  table.Metadata
 }

@@ -22,7 +22,7 @@ type Scan struct {
 	Table      string
 	SnapshotID int64            // 0: the table has no snapshot yet
 	Columns    []project.Column // as of the snapshot
-	Files      []string         // absolute paths of the data files
+	Files      []string         // absolute paths of the data files; URIs, where the lake is remote
 	Rows       int64            // in those files
 	Bytes      int64            // of those files
 	Summary    map[string]string
@@ -89,9 +89,11 @@ func (s *Scan) plan(ctx context.Context, tbl *table.Table) error {
 		return fmt.Errorf("cannot plan a scan of table %s, snapshot %d: %w", s.Table, s.SnapshotID, err)
 	}
 	for _, t := range s.tasks {
-		path, err := pathOf(t.File.FilePath())
-		if err != nil {
-			return fmt.Errorf("cannot read table %s: %w", s.Table, err)
+		path := t.File.FilePath()
+		if !s.lake.remote {
+			if path, err = pathOf(path); err != nil {
+				return fmt.Errorf("cannot read table %s: %w", s.Table, err)
+			}
 		}
 		s.Files = append(s.Files, path)
 		s.Rows += t.File.Count()
@@ -144,6 +146,9 @@ func (s *Scan) sql(columns []project.Column, schema *iceberg.Schema) (string, er
 	}
 	if len(s.Files) == 0 {
 		return emptySQL(columns), nil
+	}
+	if s.lake.remote {
+		return "", fmt.Errorf("table %s at %s: %w; read it with Records, or with an engine of the cluster", s.Table, s.lake.dir, ErrRemote)
 	}
 	var list, fields []string
 	for i, c := range columns {

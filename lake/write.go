@@ -26,6 +26,7 @@ var tableProperties = iceberg.Properties{
 	table.WriteDeleteModeKey:                  table.WriteModeCopyOnWrite,
 	table.DefaultWriteMetricsModeKey:          "truncate(16)",
 	table.WriteTargetFileSizeBytesKey:         "268435456",
+	"write.distribution-mode":                 "none", // Spark: the writer decides; a shuffle costs more than small files
 	"write.update.mode":                       table.WriteModeCopyOnWrite,
 	"write.merge.mode":                        table.WriteModeCopyOnWrite,
 	"history.expire.min-snapshots-to-keep":    "1",
@@ -71,7 +72,7 @@ func (l *Lake) writeFiles(ctx context.Context, tbl *table.Table, schema *arrow.S
 func (l *Lake) removeFiles(files []iceberg.DataFile) error {
 	var errs error
 	for _, f := range files {
-		errs = errors.Join(errs, l.cat.files.Remove(f.FilePath()))
+		errs = errors.Join(errs, l.files.Remove(f.FilePath()))
 	}
 	return errs
 }
