@@ -16,14 +16,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"sort"
-	"strings"
 	"sync"
 	"time"
 
@@ -64,9 +59,11 @@ type Runner struct {
 	Lake     *lake.Lake
 	Serving  Serving
 	Pin      func(ctx context.Context) (Pin, error)
-	Dir      string // state folder of runs and of drift found
-	Options  duckdb.Options
-	Parallel int // models at a time; 0: 2
+	Dir      string // state folder of runs and of drift found, where there is no Store
+	Store    Store
+	Options  duckdb.Options // where there are no Tables
+	Tables   Tables         // who evaluates the models; nil: DuckDB, in this process
+	Parallel int            // models at a time; 0: 2
 	Hook     func(point string)
 	Log      *slog.Logger
 	// Doing is told what the layer does; empty: nothing.
@@ -155,6 +152,9 @@ func (r *Runner) Whole(ctx context.Context) (*Report, error) {
 func (r *Runner) Begin(ctx context.Context) (*Run, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.dropPassed(ctx); err != nil {
+		return nil, err
+	}
 	return r.begin(ctx)
 }
 
@@ -168,7 +168,7 @@ func (r *Runner) begin(ctx context.Context) (*Run, error) {
 	rand.Read(b[:])
 	run := &Run{ID: time.Now().UTC().Format("20060102T150405") + "-" + hex.EncodeToString(b[:]), Started: time.Now().UTC(), Pin: pin,
 		Fingerprints: r.fingerprints(), Tables: map[string]int64{}, Rows: map[string]int64{}, Seconds: map[string]float64{}}
-	if err := r.save(run); err != nil {
+	if err := r.store().Begin(ctx, run); err != nil {
 		return nil, err
 	}
 	r.hook("batch.begun")
@@ -180,7 +180,7 @@ func (r *Runner) Evaluate(ctx context.Context, id string, models []string) (*Run
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.doing("")
-	run, err := r.load(id)
+	run, err := r.store().Load(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +262,7 @@ func (r *Runner) evaluate(ctx context.Context, run *Run, m *compile.Model, lock 
 		return nil
 	}
 	begin := time.Now()
-	snapshot, rows, err := r.recompute(ctx, run, m, tables)
+	snapshot, rows, err := r.engine().Recompute(ctx, run, m, tables)
 	if err != nil {
 		return fmt.Errorf("cannot evaluate %s (%s) in batch run %s: %w", m.Name, m.File, run.ID, err)
 	}
@@ -270,85 +270,21 @@ func (r *Runner) evaluate(ctx context.Context, run *Run, m *compile.Model, lock 
 	lock.Lock()
 	defer lock.Unlock()
 	run.Tables[m.Name], run.Rows[m.Name], run.Seconds[m.Name] = snapshot, rows, time.Since(begin).Seconds()
-	return r.save(run)
-}
-
-// recompute evaluates a model over bronze at the pinned step and the tables of
-// the run, in a database of its own.
-func (r *Runner) recompute(ctx context.Context, run *Run, m *compile.Model, tables map[string]int64) (snapshot, rows int64, err error) {
-	d, err := duckdb.OpenMemory(ctx, r.Options)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer d.Close()
-	if err := d.CreateSeeds(ctx, r.Program.Project); err != nil {
-		return 0, 0, err
-	}
-	if err := BronzeViews(ctx, r.Lake, d, r.Program.Project, run.Pin); err != nil {
-		return 0, 0, err
-	}
-	for _, up := range duckdb.Needed(r.Program, []string{m.Name}) {
-		switch {
-		case up == m:
-		case up.Materialized == project.View:
-			err = duckdb.Evaluate(ctx, d, up)
-		case !slices.Contains(m.Reads, up.Name) && tables[up.Name] == 0: // only behind another model's table
-		case tables[up.Name] == 0:
-			err = fmt.Errorf("%s, which it reads, is not done in this run", up.Name)
-		default:
-			err = view(ctx, r.Lake, d, up.Name, tables[up.Name], up.Columns, "TRUE")
-		}
-		if err != nil {
-			return 0, 0, err
-		}
-	}
-	reader, err := d.Query(ctx, m.Select)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer reader.Release()
-	counted := &counter{RecordReader: reader}
-	snapshot, err = r.Lake.Replace(ctx, m.Name, m.Columns, m.PartitionBy, counted, map[string]string{"run": run.ID, "step": fmt.Sprint(run.Pin.Step), "fingerprint": m.Fingerprint})
-	return snapshot, counted.rows, err
-}
-
-// BronzeViews makes the bronze rows of a pinned step readable; the snapshots may
-// hold more.
-func BronzeViews(ctx context.Context, l *lake.Lake, d *duckdb.Session, p *project.Project, pin Pin) error {
-	for _, src := range p.Sources {
-		if err := view(ctx, l, d, src.Table(), pin.Bronze[src.Table()], src.Columns(), duckdb.Below(pin.Offsets[src.Topic])); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// view makes rows of a table readable at a snapshot; 0: it has none yet.
-func view(ctx context.Context, l *lake.Lake, d *duckdb.Session, name string, snapshot int64, columns []project.Column, where string) error {
-	if snapshot == 0 {
-		return d.CreateTable(ctx, name, columns)
-	}
-	scan, err := l.Scan(ctx, name, snapshot)
-	if err != nil {
-		return err
-	}
-	text, err := scan.SQLAs(columns)
-	if err != nil {
-		return err
-	}
-	namespace, _, _ := strings.Cut(name, ".")
-	if err := d.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+namespace); err != nil {
-		return err
-	}
-	return d.Exec(ctx, "CREATE VIEW "+name+" AS SELECT * FROM "+text+" WHERE "+where)
+	return r.store().Note(ctx, run, m.Name)
 }
 
 // Publish compares a run with what was served at its step and publishes it.
+// Asked again for the run that is published, it tells of that.
 func (r *Runner) Publish(ctx context.Context, id string) (*Report, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.doing("")
-	run, err := r.load(id)
+	run, err := r.store().Load(ctx, id)
+	if errors.Is(err, ErrNoRun) {
+		if rep, e := r.published(ctx, id); rep != nil || e != nil {
+			return rep, e
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -368,30 +304,52 @@ func (r *Runner) publish(ctx context.Context, run *Run) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if newest.Step > run.Pin.Step {
-		return nil, errors.Join(fmt.Errorf("cannot publish batch run %s: it is of step %d, and manifest %d of step %d is published already: begin a new one", run.ID, run.Pin.Step, newest.ID, newest.Step), r.Drop(run.ID))
-	}
 	rep := &Report{Run: *run}
+	if newest.Attributes["run"] == run.ID { // only the hand-over did not happen
+		rep.Manifest, rep.Compared = newest, true
+		return r.handOver(ctx, rep)
+	}
+	if newest.Step > run.Pin.Step {
+		return nil, errors.Join(fmt.Errorf("cannot publish batch run %s: it is of step %d, and manifest %d of step %d is published already: begin a new one", run.ID, run.Pin.Step, newest.ID, newest.Step), r.store().Drop(ctx, run.ID))
+	}
 	if err := r.compare(ctx, run, rep); err != nil {
 		return nil, err
 	}
-	if rep.Failures, err = r.dataTests(ctx, run); err != nil {
+	if rep.Failures, err = r.engine().DataTests(ctx, run); err != nil {
 		return nil, fmt.Errorf("cannot test the tables of batch run %s: %w", run.ID, err)
 	}
 	r.hook("batch.compared")
 	m := lake.Manifest{Parent: newest.ID, Step: run.Pin.Step, Offsets: run.Pin.Offsets, Fingerprints: run.Fingerprints, Tables: run.Tables, Bronze: run.Pin.Bronze, Attributes: map[string]string{"run": run.ID}}
-	if rep.Manifest, err = r.Lake.Publish(ctx, m); err != nil {
+	if rep.Manifest, err = r.publishManifest(ctx, m); err != nil {
 		return nil, fmt.Errorf("cannot publish batch run %s: %w", run.ID, err)
 	}
 	r.hook("batch.published")
-	if err := r.keepDrift(rep); err != nil {
+	if err := r.keepDrift(ctx, rep); err != nil {
 		r.Log.Error("cannot keep the drift that was found", "err", err)
 	}
+	return r.handOver(ctx, rep)
+}
+
+// handOver lets what is published be served.
+func (r *Runner) handOver(ctx context.Context, rep *Report) (*Report, error) {
 	if err := r.Serving.Publish(ctx, rep.Manifest); err != nil {
 		return rep, err
 	}
 	r.hook("batch.handed")
-	return rep, r.Drop(run.ID)
+	return rep, r.store().Drop(ctx, rep.ID)
+}
+
+// publishManifest publishes; where the answer is lost, it looks.
+func (r *Runner) publishManifest(ctx context.Context, m lake.Manifest) (lake.Manifest, error) {
+	done, err := r.Lake.Publish(ctx, m)
+	if !errors.Is(err, lake.ErrUnknownOutcome) {
+		return done, err
+	}
+	newest, _, again := r.Lake.NewestManifest(ctx)
+	if again == nil && newest.Attributes["run"] == m.Attributes["run"] {
+		return newest, nil
+	}
+	return done, errors.Join(err, again)
 }
 
 func (r *Runner) compare(ctx context.Context, run *Run, rep *Report) error {
@@ -407,23 +365,23 @@ func (r *Runner) compare(ctx context.Context, run *Run, rep *Report) error {
 }
 
 // keepDrift writes what differed to a file, for inspection.
-func (r *Runner) keepDrift(rep *Report) error {
+func (r *Runner) keepDrift(ctx context.Context, rep *Report) error {
 	if len(rep.Drift) == 0 {
 		return nil
 	}
 	for _, d := range rep.Drift {
 		r.Log.Error("the stream was not what the batch gives", "model", d.Model, "rows", d.Rows, "step", rep.Pin.Step, "manifest", rep.Manifest.ID)
 	}
-	text, err := json.MarshalIndent(map[string]any{"manifest": rep.Manifest.ID, "step": rep.Pin.Step, "models": rep.Drift}, "", "  ")
+	text, err := json.MarshalIndent(driftFile{rep.Manifest.ID, rep.Pin.Step, rep.Drift}, "", "  ")
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(r.Dir, fmt.Sprintf("drift-%012d.json", rep.Manifest.ID)), text)
+	return r.store().KeepDrift(ctx, rep.Manifest.ID, text)
 }
 
 // unfinished gives the newest run that can go on, and drops all others.
 func (r *Runner) unfinished(ctx context.Context) (*Run, error) {
-	ids, err := r.Runs()
+	ids, err := r.store().Runs(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -433,36 +391,24 @@ func (r *Runner) unfinished(ctx context.Context) (*Run, error) {
 	}
 	var found *Run
 	for i := len(ids) - 1; i >= 0; i-- {
-		run, err := r.load(ids[i])
-		if err == nil && found == nil && r.current(run) == nil && newest.Attributes["run"] != run.ID && run.Pin.Step > newest.Step && r.readable(ctx, run) {
+		run, err := r.store().Load(ctx, ids[i])
+		if err == nil && found == nil && r.current(run) == nil && newest.Attributes["run"] != run.ID && run.Pin.Step > newest.Step && r.engine().Readable(ctx, run) {
 			found = run
 			continue
 		}
-		if err := r.Drop(ids[i]); err != nil {
+		if err := r.store().Drop(ctx, ids[i]); err != nil {
 			return nil, err
 		}
 	}
 	return found, nil
 }
 
-// readable says whether all snapshots of a run are still there.
-func (r *Runner) readable(ctx context.Context, run *Run) bool {
-	for _, tables := range []map[string]int64{run.Pin.Bronze, run.Tables} {
-		for t, id := range tables {
-			if _, err := r.Lake.Scan(ctx, t, id); err != nil {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // Spare names the snapshots of all runs, which upkeep must leave.
 func (r *Runner) Spare() map[string][]int64 {
-	out := map[string][]int64{}
-	ids, _ := r.Runs()
+	ctx, out := context.Background(), map[string][]int64{}
+	ids, _ := r.store().Runs(ctx)
 	for _, id := range ids {
-		if run, err := r.load(id); err == nil {
+		if run, err := r.store().Load(ctx, id); err == nil {
 			for _, tables := range []map[string]int64{run.Pin.Bronze, run.Tables} {
 				for t, snapshot := range tables {
 					out[t] = append(out[t], snapshot)
@@ -474,77 +420,7 @@ func (r *Runner) Spare() map[string][]int64 {
 }
 
 // Runs lists the runs that are not published, oldest first.
-func (r *Runner) Runs() ([]string, error) {
-	entries, err := os.ReadDir(r.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot list batch runs: %w", err)
-	}
-	var out []string
-	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".run.json"); ok {
-			out = append(out, id)
-		}
-	}
-	sort.Strings(out)
-	return out, nil
-}
-
-func (r *Runner) path(id string) string { return filepath.Join(r.Dir, id+".run.json") }
-
-func (r *Runner) load(id string) (*Run, error) {
-	if strings.ContainsAny(id, `/\`) {
-		return nil, fmt.Errorf("%w: %q", ErrNoRun, id)
-	}
-	text, err := os.ReadFile(r.path(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %q: it is published, or was never begun", ErrNoRun, id)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read batch run %s: %w", id, err)
-	}
-	run := &Run{}
-	if err := json.Unmarshal(text, run); err != nil {
-		return nil, fmt.Errorf("cannot read batch run %s: %s is damaged: remove it and begin a new run: %w", id, r.path(id), err)
-	}
-	return run, nil
-}
-
-func (r *Runner) save(run *Run) error {
-	text, err := json.Marshal(run)
-	if err != nil {
-		return err
-	}
-	return writeFile(r.path(run.ID), text)
-}
+func (r *Runner) Runs() ([]string, error) { return r.store().Runs(context.Background()) }
 
 // Drop forgets a run. Its tables stay what they are: no manifest names them.
-func (r *Runner) Drop(id string) error {
-	if err := os.Remove(r.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("cannot drop batch run %s: %w", id, err)
-	}
-	return nil
-}
-
-// writeFile replaces a file, whole or not at all.
-func writeFile(path string, text []byte) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	_, err = f.Write(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("cannot write %s: %w", path, err)
-	}
-	return nil
-}
+func (r *Runner) Drop(id string) error { return r.store().Drop(context.Background(), id) }

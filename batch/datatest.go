@@ -19,57 +19,58 @@ type Failure struct {
 
 func (f Failure) String() string { return fmt.Sprintf("%s: %s: %d rows", f.Model, f.Test, f.Rows) }
 
-// dataTest is a query that counts the rows that do not pass.
-type dataTest struct{ model, name, query string }
+// DataTest is a query that counts the rows of a model that do not pass; it runs
+// on both engines.
+type DataTest struct{ Model, Name, Query string }
 
-// dataTests checks the tables of a run against the data tests that the models
+// DataTests checks the tables of a run against the data tests that the models
 // declare, and every unique key. What fails is reported, not held back: the
 // stream serves the same rows already.
-func (r *Runner) dataTests(ctx context.Context, run *Run) ([]Failure, error) {
-	d, err := duckdb.OpenMemory(ctx, r.Options)
+func (e local) DataTests(ctx context.Context, run *Run) ([]Failure, error) {
+	d, err := duckdb.OpenMemory(ctx, e.r.Options)
 	if err != nil {
 		return nil, err
 	}
 	defer d.Close()
-	if err := d.CreateSeeds(ctx, r.Program.Project); err != nil {
+	if err := d.CreateSeeds(ctx, e.r.Program.Project); err != nil {
 		return nil, err
 	}
-	if err := BronzeViews(ctx, r.Lake, d, r.Program.Project, run.Pin); err != nil {
+	if err := BronzeViews(ctx, e.r.Lake, d, e.r.Program.Project, run.Pin); err != nil {
 		return nil, err
 	}
-	for _, m := range r.Program.Models { // a test may name any table
+	for _, m := range e.r.Program.Models { // a test may name any table
 		if m.Materialized == project.View {
 			err = duckdb.Evaluate(ctx, d, m)
 		} else {
-			err = view(ctx, r.Lake, d, m.Name, run.Tables[m.Name], m.Columns, "TRUE")
+			err = view(ctx, e.r.Lake, d, m.Name, run.Tables[m.Name], m.Columns, "TRUE")
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	var out []Failure
-	for _, m := range r.models() {
-		for _, t := range testsOf(m) {
-			n, err := d.Int(ctx, t.query)
+	for _, m := range e.r.models() {
+		for _, t := range Tests(m) {
+			n, err := d.Int(ctx, t.Query)
 			if err != nil {
-				return nil, fmt.Errorf("cannot run data test %s of %s (%s): %w", t.name, t.model, m.File, err)
+				return nil, fmt.Errorf("cannot run data test %s of %s (%s): %w", t.Name, t.Model, m.File, err)
 			}
 			if n > 0 {
-				out = append(out, Failure{t.model, t.name, n})
+				out = append(out, Failure{t.Model, t.Name, n})
 			}
 		}
 	}
 	return out, nil
 }
 
-// testsOf lists a model's data tests; that its unique key is unique is one.
-func testsOf(m *compile.Model) []dataTest {
+// Tests lists a model's data tests; that its unique key is unique is one.
+func Tests(m *compile.Model) []DataTest {
 	key := strings.Join(m.UniqueKey, ", ")
-	out := []dataTest{{m.Name, "unique_key (" + key + ")", duplicates(m.Name, key, "TRUE")}}
+	out := []DataTest{{m.Name, "unique_key (" + key + ")", duplicates(m.Name, key, "TRUE")}}
 	for _, c := range m.Columns {
 		for _, t := range c.Tests {
 			if q := testQuery(m.Name, c.Name, t); q != "" {
-				out = append(out, dataTest{m.Name, c.Name + " " + t.Kind, q})
+				out = append(out, DataTest{m.Name, c.Name + " " + t.Kind, q})
 			}
 		}
 	}
@@ -91,7 +92,7 @@ func testQuery(table, column string, t project.DataTest) string {
 		for i, v := range t.Values {
 			values[i] = "'" + strings.ReplaceAll(v, "'", "''") + "'"
 		}
-		return fmt.Sprintf("SELECT count(*) FROM %s WHERE CAST(%s AS VARCHAR) NOT IN (%s)", table, column, strings.Join(values, ", "))
+		return fmt.Sprintf("SELECT count(*) FROM %s WHERE CAST(%s AS string) NOT IN (%s)", table, column, strings.Join(values, ", "))
 	case "relationships":
 		return fmt.Sprintf("SELECT count(*) FROM %s AS a ANTI JOIN %s AS b ON a.%s = b.%s WHERE a.%s IS NOT NULL", table, t.To, column, t.Field, column)
 	}

@@ -33,17 +33,17 @@ func TestDataTests(t *testing.T) {
 		{Name: "color", Tests: []project.DataTest{{Kind: "accepted_values", Values: []string{"red", "it's"}}, {Kind: "relationships", To: "gold.color", Field: "name"}}},
 	}}}
 	want := map[string]int64{"unique_key (id, lid)": 2, "id not_null": 0, "id unique": 2, "lid not_null": 1, "lid unique": 2, "color accepted_values": 1, "color relationships": 2}
-	tests := testsOf(m)
+	tests := Tests(m)
 	if len(tests) != len(want) {
 		t.Fatalf("%d data tests, want %d", len(tests), len(want))
 	}
 	for _, dt := range tests {
-		n, err := d.Int(ctx, dt.query)
+		n, err := d.Int(ctx, dt.Query)
 		if err != nil {
-			t.Fatalf("%s: %v", dt.name, err)
+			t.Fatalf("%s: %v", dt.Name, err)
 		}
-		if n != want[dt.name] {
-			t.Errorf("%s: %d rows do not pass, want %d", dt.name, n, want[dt.name])
+		if n != want[dt.Name] {
+			t.Errorf("%s: %d rows do not pass, want %d", dt.Name, n, want[dt.Name])
 		}
 	}
 }
