@@ -35,6 +35,7 @@ type files interface {
 	removeAll(ctx context.Context, folder string) error
 	// sync waits until all that was written below a folder is durable.
 	sync(folder string) error
+	close() error
 }
 
 type hookFunc func(ctx context.Context, point, name string) error

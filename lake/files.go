@@ -107,6 +107,8 @@ func (t tableFS) sync(folder string) error {
 	return all
 }
 
+func (t tableFS) close() error { return nil }
+
 // syncPath makes a file's bytes or a folder's names durable.
 func syncPath(path string) error {
 	d, err := os.Open(path)

@@ -146,7 +146,7 @@ func newLake(dir string, opts Options) *Lake {
 }
 
 // Close releases the catalog. Open Bronze handles must not be used after it.
-func (l *Lake) Close() error { return l.cat.close() }
+func (l *Lake) Close() error { return errors.Join(l.cat.close(), l.files.close()) }
 
 // Dir is the lake's absolute folder, or the URI of its warehouse.
 func (l *Lake) Dir() string { return l.dir }

@@ -51,7 +51,7 @@ func OpenREST(ctx context.Context, c RESTConfig, opts Options) (*Lake, error) {
 	prefix := strings.TrimPrefix(u.Path+"/lockstep/", "/")
 	l.remote, l.files, l.objects = true, b, s3Objects{b, prefix, l.hook}
 	if l.cat, err = openREST(ctx, c, b, l.hook); err != nil {
-		return nil, errors.Join(err, b.Close())
+		return nil, errors.Join(err, b.close())
 	}
 	return l, nil
 }
@@ -61,11 +61,11 @@ func OpenREST(ctx context.Context, c RESTConfig, opts Options) (*Lake, error) {
 type restCatalog struct {
 	client *rest.Catalog
 	url    string
-	bucket *bucket
+	files  files
 	hook   hookFunc
 }
 
-func openREST(ctx context.Context, c RESTConfig, b *bucket, hook hookFunc) (*restCatalog, error) {
+func openREST(ctx context.Context, c RESTConfig, files files, hook hookFunc) (*restCatalog, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	opts := []rest.Option{rest.WithWarehouseLocation(c.Warehouse), rest.WithCustomTransport(transport)}
 	if c.Token != "" {
@@ -80,12 +80,12 @@ func openREST(ctx context.Context, c RESTConfig, b *bucket, hook hookFunc) (*res
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the Iceberg catalog at %s: %w", c.Catalog, err)
 	}
-	return &restCatalog{client, c.Catalog, b, hook}, nil
+	return &restCatalog{client, c.Catalog, files, hook}, nil
 }
 
-func (c *restCatalog) close() error { return errors.Join(c.client.Close(), c.bucket.Close()) }
+func (c *restCatalog) close() error { return c.client.Close() }
 
-func (c *restCatalog) fs(context.Context) (iceio.IO, error) { return c.bucket, nil }
+func (c *restCatalog) fs(context.Context) (iceio.IO, error) { return c.files, nil }
 
 func (c *restCatalog) tables(ctx context.Context) ([]string, error) {
 	namespaces, err := c.client.ListNamespaces(ctx, nil)

@@ -124,6 +124,8 @@ func (b *bucket) list(ctx context.Context, prefix string) ([]string, error) {
 // sync has nothing to wait for: what S3 took is durable.
 func (b *bucket) sync(string) error { return nil }
 
+func (b *bucket) close() error { return b.Close() }
+
 // s3Objects are objects below a prefix of a bucket.
 type s3Objects struct {
 	*bucket

@@ -1,0 +1,287 @@
+//go:build stack
+
+package stack_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"lockstep/cluster"
+	"lockstep/deploy/stack"
+	"lockstep/lake"
+	"lockstep/project"
+)
+
+// openLake opens the stack's lake, with objects and a namespace of the test's own.
+func openLake(t *testing.T) (l *lake.Lake, namespace string) {
+	t.Helper()
+	c := settings(t, up(t, stack.Core))
+	namespace = fmt.Sprintf("test%08x", rand.Uint32())
+	c.Warehouse += "/" + namespace
+	l, err := cluster.OpenLake(t.Context(), c, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		tables, err := l.Tables(context.Background())
+		for _, name := range tables {
+			if len(name) > len(namespace) && name[:len(namespace)+1] == namespace+"." {
+				err = errors.Join(err, l.Drop(context.Background(), name))
+			}
+		}
+		if err = errors.Join(err, l.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return l, namespace
+}
+
+func column(t testing.TB, name, typ string) project.Column {
+	t.Helper()
+	parsed, err := project.ParseType(typ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project.Column{Name: name, Type: parsed}
+}
+
+// bronzeColumns are of every type.
+func bronzeColumns(t testing.TB) []project.Column {
+	return []project.Column{column(t, "k", "string"), column(t, "n", "int"), column(t, "m", "bigint"), column(t, "amount", "decimal(12,2)"),
+		column(t, "d", "double"), column(t, "flag", "boolean"), column(t, "ts", "timestamp"), column(t, "day", "date"), column(t, "_offset", "bigint")}
+}
+
+// bronzeRows are n rows from an offset on; each third is all null but for its offset.
+func bronzeRows(t testing.TB, columns []project.Column, from, n int64) arrow.RecordBatch {
+	t.Helper()
+	b := array.NewRecordBuilder(memory.DefaultAllocator, project.ArrowSchema(columns))
+	defer b.Release()
+	for o := from; o < from+n; o++ {
+		for i := range columns {
+			text := bronzeValue(columns[i].Name, o)
+			if text == "" {
+				b.Field(i).AppendNull()
+			} else if err := b.Field(i).AppendValueFromString(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return b.NewRecordBatch()
+}
+
+func bronzeValue(column string, o int64) string {
+	switch {
+	case column == "_offset":
+		return fmt.Sprint(o)
+	case o%3 == 2:
+		return ""
+	}
+	return map[string]string{"k": fmt.Sprintf("key %d ü", o), "n": fmt.Sprint(o), "m": fmt.Sprint(o << 40), "amount": fmt.Sprintf("%d.25", o), "d": fmt.Sprintf("%d.5", o),
+		"flag": fmt.Sprint(o%2 == 0), "ts": time.Date(2017, 1, 1, 0, 0, int(o), 123456000, time.UTC).Format("2006-01-02T15:04:05.000000"), "day": "2017-01-31"}[column]
+}
+
+func position(offset, step int64) lake.Position {
+	return lake.Position{TopicID: "topic-1", Offsets: map[int32]int64{0: offset}, Step: step}
+}
+
+// rowsOf reads a table as text, by offset.
+func rowsOf(t testing.TB, l *lake.Lake, name string, snapshot int64) map[string]string {
+	t.Helper()
+	s, err := l.Scan(t.Context(), name, snapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, batches, err := s.Records(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for b, err := range batches {
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := b.Schema().FieldIndices("_offset")[0]
+		for r := range int(b.NumRows()) {
+			var text string
+			for i := range int(b.NumCols()) {
+				text += b.Column(i).ValueStr(r) + "|"
+			}
+			offset := b.Column(at).ValueStr(r)
+			if rows[offset] != "" {
+				t.Errorf("offset %s is in table %s twice", offset, name)
+			}
+			rows[offset] = text
+		}
+		b.Release()
+	}
+	return rows
+}
+
+func TestLakeBronze(t *testing.T) {
+	l, ns := openLake(t)
+	ctx, name, columns := t.Context(), ns+".t", bronzeColumns(t)
+	b, err := l.Bronze(ctx, name, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := b.Position(); p.TopicID != "" || p.Step != 0 {
+		t.Errorf("position of an empty table: %+v", p)
+	}
+	start := time.Now()
+	first, err := b.Append(ctx, []arrow.RecordBatch{bronzeRows(t, columns, 0, 10)}, position(10, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("first append took %v", time.Since(start))
+
+	other, err := cluster.OpenLake(ctx, settings(t, up(t, stack.Core)), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	o, err := other.Bronze(ctx, name, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := o.Position(); p.Offsets[0] != 10 || p.Step != 1 {
+		t.Errorf("another handle found position %+v", p)
+	}
+	if _, err := o.Append(ctx, []arrow.RecordBatch{bronzeRows(t, columns, 10, 5)}, position(15, 2)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Append(ctx, []arrow.RecordBatch{bronzeRows(t, columns, 10, 5)}, position(15, 2))
+	if !errors.Is(err, lake.ErrConflict) {
+		t.Fatalf("an append beside another's: %v", err)
+	}
+	if p, err := b.Reload(ctx); err != nil || p.Offsets[0] != 15 {
+		t.Fatalf("after Reload: %+v, %v", p, err)
+	}
+	wider := append(append([]project.Column(nil), columns...), column(t, "added", "string"))
+	if b, err = l.Bronze(ctx, name, wider); err != nil {
+		t.Fatal(err)
+	}
+	last, err := b.Append(ctx, nil, position(16, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows := rowsOf(t, l, name, 0); len(rows) != 15 || rows["4"] != "key 4 ü|4|4398046511104|4.25|4.5|true|2017-01-01T00:00:04.123456|2017-01-31|4|(null)|" {
+		t.Errorf("%d rows, of offset 4: %s", len(rows), rows["4"])
+	}
+	if rows := rowsOf(t, l, name, first); len(rows) != 10 {
+		t.Errorf("%d rows at the first snapshot", len(rows))
+	}
+	value, at, err := l.Property(ctx, name, lake.PositionKey)
+	if err != nil || at != last || value != `{"topic_id":"topic-1","offsets":{"0":16},"step":3}` {
+		t.Errorf("property %q of snapshot %d: %v", value, at, err)
+	}
+	if _, _, err := l.Property(ctx, ns+".none", lake.PositionKey); !errors.Is(err, lake.ErrNoTable) {
+		t.Errorf("property of no table: %v", err)
+	}
+}
+
+func TestLakeUpkeep(t *testing.T) {
+	l, ns := openLake(t)
+	ctx, name, columns := t.Context(), ns+".t", bronzeColumns(t)
+	b, err := l.Bronze(ctx, name, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first int64
+	for i := range int64(6) {
+		id, err := b.Append(ctx, []arrow.RecordBatch{bronzeRows(t, columns, 4*i, 4)}, position(4*i+4, i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = id
+		}
+	}
+	m, err := l.Publish(ctx, lake.Manifest{Step: 1, Bronze: map[string]int64{name: first}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rep, err := l.Maintain(ctx, nil, lake.Upkeep{Tables: []string{name}, CompactFiles: 4, CompactBelow: 1 << 30, KeepSnapshots: 1, OrphansOlderThan: time.Nanosecond})
+	if err != nil || rep.Compactions != 1 || rep.FilesCompacted != 6 || rep.SnapshotsExpired != 5 {
+		t.Fatalf("upkeep did %+v: %v", rep, err)
+	}
+	if rows := rowsOf(t, l, name, 0); len(rows) != 24 {
+		t.Errorf("%d rows after upkeep", len(rows))
+	}
+	if rows := rowsOf(t, l, name, m.Bronze[name]); len(rows) != 4 {
+		t.Errorf("%d rows at the snapshot that the manifest names", len(rows))
+	}
+	if p, _, err := l.Position(ctx, name); err != nil || p.Offsets[0] != 24 {
+		t.Errorf("position %+v, %v", p, err)
+	}
+	if _, err := b.Append(ctx, []arrow.RecordBatch{bronzeRows(t, columns, 24, 4)}, position(28, 7)); err != nil {
+		t.Errorf("append after upkeep: %v", err)
+	}
+}
+
+func TestLakeObjects(t *testing.T) {
+	l, _ := openLake(t)
+	ctx, objects := t.Context(), l.Objects()
+	if _, err := objects.Get(ctx, "runs/1/run.json"); !errors.Is(err, lake.ErrNoObject) {
+		t.Errorf("get of nothing: %v", err)
+	}
+	for _, text := range []string{"one", "two"} {
+		if err := objects.Put(ctx, "runs/1/run.json", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := objects.PutNew(ctx, "runs/1/run.json", []byte("three")); !errors.Is(err, lake.ErrConflict) {
+		t.Errorf("put where there is one: %v", err)
+	}
+	if data, err := objects.Get(ctx, "runs/1/run.json"); err != nil || string(data) != "two" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	if names, err := objects.List(ctx, "runs/"); err != nil || len(names) != 1 || names[0] != "runs/1/run.json" {
+		t.Errorf("list %v, %v", names, err)
+	}
+	for range 2 {
+		if err := objects.Delete(ctx, "runs/1/run.json"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestLakePublishersRace(t *testing.T) {
+	l, _ := openLake(t)
+	won := make(chan int64, 8)
+	var wg sync.WaitGroup
+	for i := range int64(8) {
+		wg.Go(func() {
+			m, err := l.Publish(t.Context(), lake.Manifest{Step: i})
+			if err == nil {
+				won <- m.Step
+			} else if !errors.Is(err, lake.ErrConflict) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	close(won)
+	m, ok, err := l.NewestManifest(t.Context())
+	if err != nil || !ok || len(won) != 1 || m.Step != <-won {
+		t.Fatalf("%d won, the newest is %+v, %v", len(won), m, err)
+	}
+	next, err := l.Publish(t.Context(), lake.Manifest{Parent: m.ID, Step: 9})
+	if err != nil || next.ID != 2 {
+		t.Fatalf("the next is %+v, %v", next, err)
+	}
+	if err := l.DropManifests(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := l.Manifests(t.Context()); err != nil || len(list) != 1 || list[0].Step != 9 {
+		t.Errorf("left are %+v, %v", list, err)
+	}
+}
