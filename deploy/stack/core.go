@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/user"
@@ -220,7 +221,7 @@ func (s *Stack) postgres() part {
 			if err != nil {
 				return process{}, err
 			}
-			if err := s.initPostgres(cred); err != nil {
+			if err := errors.Join(s.initPostgres(cred), s.clearPostgres()); err != nil {
 				return process{}, err
 			}
 			path, err := postgresProgram("postgres")
@@ -318,6 +319,34 @@ func (s *Stack) initPostgres(cred *syscall.Credential) error {
 	return writeFile(filepath.Join(dir, "lockstep.ready"), "")
 }
 
+// clearPostgres removes what a killed Postgres leaves: its lock file, which would
+// count if the process number were used again. First the last of its processes,
+// which notice the death of the first by themselves, must be gone.
+func (s *Stack) clearPostgres() error {
+	deadline := time.Now().Add(grace)
+	for {
+		found, err := filepath.Glob("/proc/[0-9]*/cwd")
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(found, func(link string) bool {
+			dir, err := os.Readlink(link)
+			return err == nil && dir == s.postgresDir()
+		}) {
+			break
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("a process of an earlier Postgres still works in %s", s.postgresDir())
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	err := os.Remove(filepath.Join(s.postgresDir(), "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
 func (s *Stack) psql(ctx context.Context, database, statement string) error {
 	path, err := postgresProgram("psql")
 	if err != nil {
@@ -336,7 +365,7 @@ func (s *Stack) catalog() part {
 			properties := []string{"host=127.0.0.1", "port=" + strconv.Itoa(s.Port("catalog")), "name=lake",
 				"catalog-impl=org.apache.iceberg.jdbc.JdbcCatalog",
 				fmt.Sprintf("uri=jdbc:postgresql://%s/%s", s.addr("postgres"), a.Database),
-				"jdbc.user=" + a.DatabaseUser, "jdbc.schema-version=V1", "warehouse=s3://" + a.Bucket + "/",
+				"jdbc.user=" + a.DatabaseUser, "jdbc.schema-version=V1", "retryable_status_codes=57P01,57P02,57P03", "warehouse=s3://" + a.Bucket + "/",
 				"io-impl=org.apache.iceberg.aws.s3.S3FileIO", "s3.endpoint=" + s.url("minio", ""), "s3.path-style-access=true",
 				"s3.access-key-id=" + a.S3User, "client.region=us-east-1"}
 			dir := s.cached("jars", "catalog")
