@@ -114,7 +114,8 @@ type PlanModel struct {
 // NewPlan writes a program as data.
 func NewPlan(p *compile.Program) (*Plan, error) {
 	b := &planner{program: p, tables: map[string]*PlanTable{},
-		plan: &Plan{Version: PlanVersion, Project: p.Project.Name, Fingerprint: p.Fingerprint, Prints: map[string]string{}}}
+		plan: &Plan{Version: PlanVersion, Project: p.Project.Name, Fingerprint: p.Fingerprint, Prints: map[string]string{},
+			Topics: []PlanTopic{}, Seeds: []PlanSeed{}, Tables: []PlanTable{}, Relations: []PlanRelation{}, Models: []PlanModel{}}}
 	for _, s := range p.Project.Sources {
 		b.plan.Topics = append(b.plan.Topics, PlanTopic{Topic: s.Topic, Table: s.Table(), Key: s.Key, EventTime: s.EventTime,
 			Tombstone: string(s.Tombstone), Partitions: s.Partitions, Schema: string(s.Schema), Fields: columns(s.Fields)})
