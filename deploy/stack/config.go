@@ -22,6 +22,7 @@ type Config struct {
 	Python    map[string][]string `yaml:"python"`
 	Go        map[string]string   `yaml:"go"`     // program -> package@version
 	Debian    map[string]string   `yaml:"debian"` // unpacked, not installed: folder -> package
+	Images    map[string]string   `yaml:"images"` // of compose.yaml
 	FirstPort int                 `yaml:"first_port"`
 	Ports     map[string]int      `yaml:"ports"`  // port name -> offset from the first port
 	Memory    map[string]string   `yaml:"memory"` // part -> largest Java heap

@@ -362,12 +362,7 @@ func (s *Stack) catalog() part {
 	a := s.Config.Access
 	return part{name: "catalog", port: "catalog", wave: 2, within: 2 * time.Minute,
 		start: func() (process, error) {
-			properties := []string{"host=127.0.0.1", "port=" + strconv.Itoa(s.Port("catalog")), "name=lake",
-				"catalog-impl=org.apache.iceberg.jdbc.JdbcCatalog",
-				fmt.Sprintf("uri=jdbc:postgresql://%s/%s", s.addr("postgres"), a.Database),
-				"jdbc.user=" + a.DatabaseUser, "jdbc.schema-version=V1", "retryable_status_codes=57P01,57P02,57P03", "warehouse=s3://" + a.Bucket + "/",
-				"io-impl=org.apache.iceberg.aws.s3.S3FileIO", "s3.endpoint=" + s.url("minio", ""), "s3.path-style-access=true",
-				"s3.access-key-id=" + a.S3User, "client.region=us-east-1"}
+			properties := s.Config.catalogProperties("127.0.0.1", s.Port("catalog"), s.addr("postgres"), s.url("minio", ""))
 			dir := s.cached("jars", "catalog")
 			classes := filepath.Join(dir, "*") + ":" + dir
 			p, err := s.javaPart(0, "catalog", append([]string{"-cp", classes, "CatalogServer"}, properties...)...)
@@ -376,4 +371,15 @@ func (s *Stack) catalog() part {
 		},
 		ready: func(ctx context.Context) error { return get(ctx, s.url("catalog", "/v1/config")) },
 	}
+}
+
+// catalogProperties configure the catalog server; its passwords come by variables.
+func (c *Config) catalogProperties(host string, port int, postgres, s3 string) []string {
+	a := c.Access
+	return []string{"host=" + host, "port=" + strconv.Itoa(port), "name=lake",
+		"catalog-impl=org.apache.iceberg.jdbc.JdbcCatalog", "uri=jdbc:postgresql://" + postgres + "/" + a.Database,
+		"jdbc.user=" + a.DatabaseUser, "jdbc.schema-version=V1",
+		"retryable_status_codes=57P01,57P02,57P03", // a Postgres that was restarted
+		"warehouse=s3://" + a.Bucket + "/", "io-impl=org.apache.iceberg.aws.s3.S3FileIO",
+		"s3.endpoint=" + s3, "s3.path-style-access=true", "s3.access-key-id=" + a.S3User, "client.region=us-east-1"}
 }

@@ -58,8 +58,8 @@ func (s *Stack) prepareSpark() error {
 		s.path("bin", "spark-submit"):                 submit,
 		s.path("spark", "conf", "metrics.properties"): sparkMetrics,
 		s.path("spark", "conf", "log4j2.properties"):  sparkLog,
-		s.path("spark", "thrift.conf"):                properties(s.thriftProperties()),
-		s.path("spark", "stream.conf"):                properties(s.streamProperties()),
+		s.path("spark", "thrift.conf"):                properties(s.Config.thriftProperties(s.sparkPlace(), s.Port("thrift-ui"))),
+		s.path("spark", "stream.conf"):                properties(s.Config.streamProperties(s.sparkPlace(), s.Port("stream-ui"))),
 	} {
 		if err := writeFile(path, text); err != nil {
 			return err
@@ -76,8 +76,6 @@ func (s *Stack) prepareSpark() error {
 // sparkMetrics has every process answer Prometheus on the port of its pages.
 const sparkMetrics = `*.sink.prometheusServlet.class=org.apache.spark.metrics.sink.PrometheusServlet
 *.sink.prometheusServlet.path=/metrics/prometheus
-master.sink.prometheusServlet.path=/metrics/master/prometheus
-applications.sink.prometheusServlet.path=/metrics/applications/prometheus
 *.source.jvm.class=org.apache.spark.metrics.source.JvmSource
 `
 
@@ -103,20 +101,38 @@ func properties(list []property) string {
 	return b.String()
 }
 
+// sparkPlace says where an application finds the rest of the stack: here, or in
+// the containers of compose.yaml.
+type sparkPlace struct {
+	master, catalog, s3 string // addresses
+	driver, bind        string // host that executors call the driver by, and the address that it listens on
+	jars, warehouse     string
+	tmp                 string // "": the system's
+}
+
+func (s *Stack) sparkPlace() sparkPlace {
+	return sparkPlace{master: "spark://" + s.addr("spark-master"), catalog: s.url("catalog", ""), s3: s.url("minio", ""),
+		driver: "127.0.0.1", bind: "127.0.0.1", jars: s.cached("jars", "spark", "*"), warehouse: s.path("spark", "warehouse"), tmp: s.path("spark", "tmp")}
+}
+
 // commonProperties are those of every application on the worker.
-func (s *Stack) commonProperties(cores int, executor string) []property {
-	jars := s.cached("jars", "spark", "*")
+func (c *Config) commonProperties(at sparkPlace, cores int, executor string) []property {
+	options := "-XX:+UseSerialGC -Xss4m -Duser.timezone=UTC"
+	driver := options
+	if at.tmp != "" {
+		driver += " -Djava.io.tmpdir=" + at.tmp
+	}
 	return []property{
-		{"spark.master", "spark://" + s.addr("spark-master")},
-		{"spark.driver.host", "127.0.0.1"},
-		{"spark.driver.bindAddress", "127.0.0.1"},
-		{"spark.driver.extraClassPath", jars},
-		{"spark.executor.extraClassPath", jars},
+		{"spark.master", at.master},
+		{"spark.driver.host", at.driver},
+		{"spark.driver.bindAddress", at.bind},
+		{"spark.driver.extraClassPath", at.jars},
+		{"spark.executor.extraClassPath", at.jars},
 		{"spark.cores.max", strconv.Itoa(cores)},
 		{"spark.executor.cores", strconv.Itoa(cores)},
 		{"spark.executor.memory", executor},
-		{"spark.executor.extraJavaOptions", "-XX:+UseSerialGC -Xss4m -Duser.timezone=UTC"},
-		{"spark.driver.extraJavaOptions", "-XX:+UseSerialGC -Xss4m -Duser.timezone=UTC -Djava.io.tmpdir=" + s.path("spark", "tmp")},
+		{"spark.executor.extraJavaOptions", options},
+		{"spark.driver.extraJavaOptions", driver},
 		{"spark.sql.session.timeZone", "UTC"},
 		{"spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"},
 		{"spark.sql.shuffle.partitions", "2"},
@@ -127,28 +143,27 @@ func (s *Stack) commonProperties(cores int, executor string) []property {
 
 // streamProperties are the further properties of the streaming application
 // (LOCKSTEP_SPARK_CONF); what it must know of the lake it is told by its caller.
-func (s *Stack) streamProperties() []property {
-	return s.commonProperties(s.Config.Spark.StreamCores, s.Config.Spark.StreamExecutor)
+func (c *Config) streamProperties(at sparkPlace, uiPort int) []property {
+	return append(c.commonProperties(at, c.Spark.StreamCores, c.Spark.StreamExecutor), property{"spark.ui.port", strconv.Itoa(uiPort)})
 }
 
 // thriftProperties: catalog lake is the real one and never cached, because others
 // commit to it; the session catalog is in memory and holds the views that clients see.
-func (s *Stack) thriftProperties() []property {
-	a := s.Config.Access
-	return append(s.commonProperties(s.Config.Spark.ThriftCores, s.Config.Spark.ThriftExecutor),
-		property{"spark.driver.memory", s.Config.Memory["thrift"]},
-		property{"spark.ui.port", strconv.Itoa(s.Port("thrift-ui"))},
+func (c *Config) thriftProperties(at sparkPlace, uiPort int) []property {
+	return append(c.commonProperties(at, c.Spark.ThriftCores, c.Spark.ThriftExecutor),
+		property{"spark.driver.memory", c.Memory["thrift"]},
+		property{"spark.ui.port", strconv.Itoa(uiPort)},
 		property{"spark.sql.catalogImplementation", "in-memory"},
-		property{"spark.sql.warehouse.dir", s.path("spark", "warehouse")},
+		property{"spark.sql.warehouse.dir", at.warehouse},
 		property{"spark.sql.catalog.lake", "org.apache.iceberg.spark.SparkCatalog"},
 		property{"spark.sql.catalog.lake.type", "rest"},
-		property{"spark.sql.catalog.lake.uri", s.url("catalog", "")},
+		property{"spark.sql.catalog.lake.uri", at.catalog},
 		property{"spark.sql.catalog.lake.cache-enabled", "false"},
 		property{"spark.sql.catalog.lake.io-impl", "org.apache.iceberg.aws.s3.S3FileIO"},
-		property{"spark.sql.catalog.lake.s3.endpoint", s.url("minio", "")},
+		property{"spark.sql.catalog.lake.s3.endpoint", at.s3},
 		property{"spark.sql.catalog.lake.s3.path-style-access", "true"},
-		property{"spark.sql.catalog.lake.s3.access-key-id", a.S3User},
-		property{"spark.sql.catalog.lake.s3.secret-access-key", a.S3Password},
+		property{"spark.sql.catalog.lake.s3.access-key-id", c.Access.S3User},
+		property{"spark.sql.catalog.lake.s3.secret-access-key", c.Access.S3Password},
 		property{"spark.sql.catalog.lake.client.region", "us-east-1"},
 	)
 }
