@@ -72,15 +72,16 @@ var Settings = map[string]string{
 	"spark.sql.timestampType":                  "TIMESTAMP_NTZ",
 	"spark.sql.ansi.enabled":                   "true",
 	"spark.sql.sources.partitionOverwriteMode": "static",
+	"spark.sql.variable.substitute":            "false",
 }
 
 // Open opens a session with Settings and, over them, those given.
 func (s Server) Open(ctx context.Context, settings map[string]string) (*Session, error) {
 	deadline := time.Now().Add(s.Wait)
 	for {
-		session, err := s.open(ctx)
+		session, err := s.open(ctx, settings)
 		if err == nil {
-			return session, errors.Join(session.set(ctx, Settings), session.set(ctx, settings))
+			return session, nil
 		}
 		if !errors.Is(err, ErrLost) || time.Now().After(deadline) {
 			return nil, fmt.Errorf("cannot open a session of the Spark Thrift Server at %s: %w", s.Address, err)
@@ -93,7 +94,7 @@ func (s Server) Open(ctx context.Context, settings map[string]string) (*Session,
 	}
 }
 
-func (s Server) open(ctx context.Context) (*Session, error) {
+func (s Server) open(ctx context.Context, settings map[string]string) (*Session, error) {
 	d := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	conn, err := d.DialContext(ctx, "tcp", s.Address)
 	if err != nil {
@@ -110,7 +111,7 @@ func (s Server) open(ctx context.Context) (*Session, error) {
 	}
 	session := &Session{server: s}
 	if session.socket, err = s.transport(socket, conf); err == nil {
-		err = session.begin(ctx)
+		err = session.begin(ctx, settings)
 	}
 	if err != nil {
 		conn.Close()
@@ -133,12 +134,18 @@ func (s Server) transport(socket thrift.TTransport, conf *thrift.TConfiguration)
 	return t, t.Open()
 }
 
-func (s *Session) begin(ctx context.Context) error {
+// begin opens the session with its settings: one call for all of them.
+func (s *Session) begin(ctx context.Context, settings map[string]string) error {
 	s.client = hiveserver.NewTCLIServiceClientFactory(s.socket, thrift.NewTBinaryProtocolFactoryConf(&thrift.TConfiguration{MaxMessageSize: maxFrame}))
 	req := hiveserver.NewTOpenSessionReq()
 	req.ClientProtocol = hiveserver.TProtocolVersion_HIVE_CLI_SERVICE_PROTOCOL_V8
 	user, password := cmp.Or(s.server.User, "lockstep"), s.server.Password
-	req.Username, req.Password = &user, &password
+	req.Username, req.Password, req.Configuration = &user, &password, map[string]string{}
+	for _, set := range []map[string]string{Settings, settings} {
+		for k, v := range set {
+			req.Configuration["set:hiveconf:"+k] = v
+		}
+	}
 	answer, err := s.client.OpenSession(ctx, req)
 	if err == nil {
 		err = status(answer.GetStatus())
@@ -147,15 +154,6 @@ func (s *Session) begin(ctx context.Context) error {
 		return err
 	}
 	s.handle = answer.SessionHandle
-	return nil
-}
-
-func (s *Session) set(ctx context.Context, settings map[string]string) error {
-	for k, v := range settings {
-		if err := s.Exec(ctx, "SET `"+k+"`="+v); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
