@@ -34,6 +34,9 @@ func (a *app) withBackend(ctx context.Context, f func(b web.Backend, running boo
 }
 
 func (a *app) attach(ctx context.Context) (b backend, running bool, err error) {
+	if err := a.onlyEmbedded(); err != nil {
+		return nil, false, err
+	}
 	if _, err := os.Stat(a.state); errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("cannot open state %s: there is none; start with `lockstep run`, or name the folder with --state", a.state)
 	}

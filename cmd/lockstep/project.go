@@ -77,6 +77,11 @@ func (a *app) checkEnvironment(p *project.Project) error {
 		names := slices.Sorted(maps.Keys(p.Environments))
 		return fmt.Errorf("cannot use --env %s: project.yaml has no such environment; it has %s", a.env, strings.Join(names, ", "))
 	}
+	return nil
+}
+
+// onlyEmbedded refuses what this version does in the embedded environment only.
+func (a *app) onlyEmbedded() error {
 	if a.env != "embedded" {
 		return fmt.Errorf("cannot use --env %s: this version of lockstep runs the environment embedded only", a.env)
 	}

@@ -67,7 +67,7 @@ func (a *app) root() *cobra.Command {
 	add(root, "run", a.runCommand(), a.queryCommand(), a.verifyCommand(), a.statusCommand())
 	add(root, "project", a.initCommand(), a.validateCommand(), a.testCommand(), a.graphCommand(), a.explainCommand())
 	add(root, "operate", a.batchCommand(), a.historyCommand(), a.rollbackCommand(), a.dlqCommand(), a.maintainCommand(),
-		a.resetCommand(), a.supersetCommand(), a.versionCommand())
+		a.resetCommand(), a.renderCommand(), a.supersetCommand(), a.versionCommand())
 	a.noteStart(root)
 	return root
 }

@@ -75,6 +75,9 @@ func (a *app) run(ctx context.Context, f runFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := a.onlyEmbedded(); err != nil {
+		return err
+	}
 	program, err := a.program()
 	if err != nil {
 		return err
