@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -247,4 +248,18 @@ func (c *restCatalog) drop(ctx context.Context, ident table.Identifier) (string,
 		return "", fmt.Errorf("cannot drop table %s.%s from catalog %s: %w", ident[0], ident[1], c.url, err)
 	}
 	return t.Location(), nil
+}
+
+// OpenObjects opens the objects of a cluster's lake alone, without its catalog.
+func OpenObjects(ctx context.Context, c RESTConfig) (Objects, io.Closer, error) {
+	b, err := openBucket(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	u, err := url.Parse(strings.TrimRight(c.Warehouse, "/"))
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("cannot read warehouse %s: %w", c.Warehouse, err), b.close())
+	}
+	none := func(context.Context, string, string) error { return nil }
+	return s3Objects{b, strings.TrimPrefix(u.Path+"/lockstep/", "/"), none}, b, nil
 }
