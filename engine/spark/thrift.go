@@ -46,6 +46,21 @@ type SQLError struct {
 
 func (e *SQLError) Error() string { return e.Message }
 
+// Conflict says that a statement wrote nothing because another writer of the
+// table was first, or that it is not known whether it did.
+func Conflict(err error) bool {
+	var answer *SQLError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	for _, name := range []string{"CommitFailedException", "CommitStateUnknownException", "Found conflicting files", "Cannot commit"} {
+		if strings.Contains(answer.Full, name) {
+			return true
+		}
+	}
+	return false
+}
+
 const (
 	callTime = 3 * time.Minute // of one call; statements run between calls
 	maxFrame = 1 << 30

@@ -30,6 +30,8 @@ class Table:
     def __post_init__(self):
         self.types = [c.type for c in self.columns + self.computed]
         self.width = len(self.columns)
+        names = [c.name for c in self.columns]
+        self.log = [names.index(n) for n in ("_partition", "_offset")] if "_offset" in names else None
 
 
 @dataclass

@@ -86,23 +86,36 @@ class Overlay:
         self.add(relation, step, rows, relation.indexes[0])
 
     def add(self, relation, step, rows, scope=None):
-        """Further rows, of a relation that only grows where scope is None."""
-        of = scope.of if scope else None
+        """Further rows. Those of a relation that only grows have no scope: the
+        place in the log stands there instead, partition and offset."""
+        if scope:
+            of = lambda r: (cells.key_text(scope.of(r)), step)
+        else:
+            at = relation.table.log
+            of = (lambda r: (str(r[at[0]]), r[at[1]])) if at else (lambda r: (None, step))
         first = self.next
         self.next += len(rows)
         self.db.executemany("INSERT INTO row VALUES (?, ?, ?, ?, ?)", [
-            (first + n, relation.id, cells.key_text(of(r)) if of else None, step, marshal.dumps(r, 2)) for n, r in enumerate(rows)])
+            (first + n, relation.id, *of(r), marshal.dumps(r, 2)) for n, r in enumerate(rows)])
         for at, key in enumerate(relation.indexes):
             idx, take = index_id(relation, at), key.of
             self.db.executemany("INSERT INTO entry VALUES (?, ?, ?)", [(idx, cells.key_text(take(r)), first + n) for n, r in enumerate(rows)])
 
     def drop(self, step):
-        """Forgets what was changed last at or before a step: the base has it."""
-        self.begin()
-        self.db.execute("DELETE FROM entry WHERE row IN (SELECT id FROM row WHERE step <= ?)", (step,))
-        self.db.execute("DELETE FROM row WHERE step <= ?", (step,))
+        """Forgets the scopes that were changed last at or before a step: the
+        base has them."""
+        self.forget("scope IS NOT NULL AND relation IN (SELECT DISTINCT relation FROM scope) AND step <= ?", (step,))
         self.db.execute("DELETE FROM scope WHERE step <= ?", (step,))
-        self.commit()
+
+    def drop_below(self, relation, ends):
+        """Forgets rows of a relation that only grows: the base has them up to
+        these offsets."""
+        for p, end in ends.items():
+            self.forget("relation = ? AND scope = ? AND step < ?", (relation.id, str(p), end))
+
+    def forget(self, where, args):
+        self.db.execute(f"DELETE FROM entry WHERE row IN (SELECT id FROM row WHERE {where})", args)
+        self.db.execute(f"DELETE FROM row WHERE {where}", args)
 
     def clear(self):
         for table in ("entry", "row", "scope"):

@@ -58,13 +58,17 @@ class Step:
             if r.kind == "raw":
                 self.sets[r.added] = arrived.get(r.table.name, [])
 
-    def run(self):
-        waiting, done = {r.id: r for r in self.plan.relations}, set()
+    def run(self, only=("raw", "fold", "model")):
+        """Brings all relations of these kinds up to date."""
+        waiting, done = {r.id: r for r in self.plan.relations if r.kind in only}, set()
+        self.drive(waiting, done, self.relation)
+
+    def drive(self, waiting, done, start):
         running, runnable, lookups, flying = {}, collections.deque(), [], {}
         while waiting or running:
-            for r in [r for r in waiting.values() if done.issuperset(r.inputs)]:
+            for r in [r for r in waiting.values() if done.issuperset(i for i in r.inputs)]:
                 del waiting[r.id]
-                running[r.id] = self.relation(r)
+                running[r.id] = start(r)
                 runnable.append((r.id, None))
             while runnable:
                 id, answer = runnable.popleft()
@@ -78,7 +82,7 @@ class Step:
                     lookups.append((id, asked.request))
                 else:
                     flying[self.pool.submit(self.evaluate, asked)] = [id]
-            if any(done.issuperset(r.inputs) for r in waiting.values()):
+            if any(done.issuperset(i for i in r.inputs) for r in waiting.values()):
                 continue
             if lookups:
                 flying[self.pool.submit(self.base_lookups, [q for _, q in lookups])] = [id for id, _ in lookups]
@@ -218,6 +222,22 @@ class Step:
             self.changes.append((r, list(changed), [row for row in self.sets[op["new"]] if take(row) in changed]))
         return
         yield
+
+    def restate(self, scopes):
+        """Adds to the changes what these scopes, by relation, are now where
+        the step did not change them."""
+        def again(r):
+            changed = next((set(s) for c, s, _ in self.changes if c is r), set())
+            left = [s for s in scopes[r.id] if s not in changed]
+            if not left:
+                return
+            rows = self.overlay.lookup(r, 0, left)
+            if self.base.has(r):
+                rows += yield from self.from_base(r, 0, left)
+            self.changes = [c for c in self.changes if c[0] is not r] + [
+                (r, list(s) + left, have + rows) for s, have in [next(((s, rows) for c, s, rows in self.changes if c is r), ([], []))]]
+        waiting = {r.id: r for r in self.plan.relations if r.id in scopes}
+        self.drive(waiting, {r.id for r in self.plan.relations} - set(waiting), again)
 
     def store(self, number):
         """Writes the step to the overlay, within the caller's transaction."""
