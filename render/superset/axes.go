@@ -53,6 +53,9 @@ const colorScheme = "supersetColors"
 func (v view) axis(params dict, suffix, measure string) {
 	format := v.shown(measure).Format
 	params["y_axis_format"+suffix] = axisFormat(format)
+	if suffix == "" {
+		params["tooltipValuesFormat"] = exactFormat(format)
+	}
 	if m := currency(v.d, format); m != nil {
 		params["currency_format"+suffix] = m
 	}
@@ -67,7 +70,7 @@ func combo(v view) drawn {
 		"seriesType": "bar", "seriesTypeB": "line", "yAxisIndex": 0, "yAxisIndexB": 1, "markerEnabledB": true, "markerSizeB": 4, "order_desc": true, "order_desc_b": true,
 		"truncate_metric": true, "truncate_metric_b": true, "rich_tooltip": true, "show_legend": true, "legendType": "scroll", "legendOrientation": "top",
 		"color_scheme": colorScheme, "xAxisForceCategorical": true, "y_axis_bounds": []any{nil, nil}, "y_axis_bounds_secondary": []any{nil, nil},
-		"yAxisTitleSecondary": line["label"], "y_axis_title": y["label"], "y_axis_title_margin": 50, "show_query_identifiers": false,
+		"show_query_identifiers": false,
 	}
 	v.axis(params, "", v.p.Encode["y"])
 	v.axis(params, "_secondary", v.p.Encode["line"])
@@ -77,4 +80,27 @@ func combo(v view) drawn {
 		a["orderby"], b["orderby"] = [][]any{{m, !descending}}, [][]any{{m, !descending}}
 	}
 	return drawn{"mixed_timeseries", params, []dict{a, b}}
+}
+
+// pareto is the curve alone: where Superset draws bars and a line, it sorts what
+// is under them by name.
+func pareto(v view) drawn {
+	x, line := v.role("x"), v.metric(v.p.Encode["line"])
+	limit := v.limit(maxRows)
+	params := dict{
+		"x_axis": x, "metrics": []dict{line}, "groupby": []string{}, "row_limit": limit, "x_axis_sort": line["label"], "x_axis_sort_asc": true, "order_desc": true,
+		"truncate_metric": true, "show_empty_columns": true, "comparison_type": "values", "rich_tooltip": true, "show_legend": false, "color_scheme": colorScheme,
+		"xAxisForceCategorical": true, "markerEnabled": true, "markerSize": 4, "area": true, "opacity": 0.2, "truncateYAxis": true, "y_axis_bounds": []any{0, nil},
+	}
+	v.axis(params, "", v.p.Encode["line"])
+	if v.shown(v.p.Encode["line"]).Format == "percent" {
+		params["y_axis_bounds"] = []any{0, 1}
+	}
+	v.note("the bars of %s are not drawn, only the curve", v.shown(v.p.Encode["y"]).Label)
+	q := ask([]string{x}, []dict{line}, limit)
+	if m, descending := v.measureSort(); m != nil {
+		params["timeseries_limit_metric"], params["order_desc"] = m, descending
+		q["orderby"] = [][]any{{m, !descending}}
+	}
+	return drawn{"echarts_timeseries_line", params, []dict{q}}
 }

@@ -165,7 +165,7 @@ func (v view) measureSort() (metric dict, descending bool) {
 }
 
 var painters = map[string]func(view) drawn{
-	"table": table, "bar": bars, "area": bars, "line": bars, "combo": combo, "pareto": combo, "bubble": bubbles,
+	"table": table, "bar": bars, "area": bars, "line": bars, "combo": combo, "pareto": pareto, "bubble": bubbles,
 	"sankey": sankey, "parallel": parallel, "map": points, "wordcloud": words,
 }
 
@@ -226,7 +226,7 @@ func ask(columns []string, metrics []dict, limit int, orderby ...[]any) dict {
 // panelNotes tells what a panel of the built-in page does more.
 func (b *builder) panelNotes(v view) {
 	x := v.p.Builtin
-	if len(x.Drill) > 0 {
+	if len(x.Drill) > 1 {
 		v.note("going down to %s is Superset's own Drill by", strings.Join(x.Drill[1:], ", "))
 	}
 	if x.Detail != nil {

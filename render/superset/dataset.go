@@ -148,6 +148,7 @@ func (b *builder) panelSource(d *dashboard.Dashboard, p *dashboard.Panel, reachi
 		s.dataset = b.physical(p.Table, p.Columns())
 	} else {
 		columns, items := panelColumns(p, sorts)
+		b.describe(p.Table, columns)
 		sql := "SELECT " + strings.Join(items, ", ") + "\nFROM " + from(p.Table, p.Query) + " AS t\nWHERE " + condition(p.Where) + through
 		_, base, _ := strings.Cut(p.Table, ".")
 		names := []string{d.Name + "." + p.Name}
@@ -160,6 +161,18 @@ func (b *builder) panelSource(d *dashboard.Dashboard, p *dashboard.Panel, reachi
 		s.sort = append(s.sort, order{r.column, r.descending})
 	}
 	return s
+}
+
+// describe says of a table's columns what its model says.
+func (b *builder) describe(table string, columns []column) {
+	for _, m := range b.program.Models {
+		for _, x := range m.Columns {
+			i := slices.IndexFunc(columns, func(c column) bool { return c.name == x.Name })
+			if m.Name == table && i >= 0 {
+				columns[i].description = x.Description
+			}
+		}
+	}
 }
 
 // panelColumns lists what a panel's SELECT gives: every column of its source,

@@ -46,9 +46,16 @@ func currency(d *dashboard.Dashboard, format string) any {
 	return dict{"symbol": d.Currency, "symbolPosition": "prefix"}
 }
 
-// axisFormat is a number's format on an axis or mark; Superset abbreviates big
-// numbers when it may choose.
-func axisFormat(format string) string { return cmp.Or(numberFormat(format), "SMART_NUMBER") }
+// axisFormat is a number's format on an axis, where amounts are shortened to fit.
+func axisFormat(format string) string {
+	if format == "money" {
+		return "SMART_NUMBER"
+	}
+	return exactFormat(format)
+}
+
+// exactFormat is a number's format where there is room.
+func exactFormat(format string) string { return cmp.Or(numberFormat(format), "SMART_NUMBER") }
 
 // labelColors are the colors of values, for every chart of a dashboard.
 func labelColors(d *dashboard.Dashboard) dict {

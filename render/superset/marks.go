@@ -21,7 +21,7 @@ func bubbles(v view) drawn {
 		"entity": label, "x": x, "y": y, "size": size, "row_limit": limit, "order_desc": true, "max_bubble_size": "15", "opacity": 0.6, "color_scheme": colorScheme,
 		"show_legend": true, "legendType": "scroll", "legendOrientation": "top", "x_axis_label": x["label"], "y_axis_label": y["label"],
 		"x_axis_title_margin": 30, "y_axis_title_margin": 50, "xAxisFormat": axisFormat(xFormat), "y_axis_format": axisFormat(yFormat),
-		"tooltipSizeFormat": axisFormat(v.shown(v.p.Encode["size"]).Format), "logXAxis": slices.Contains(v.p.Log, "x"), "logYAxis": slices.Contains(v.p.Log, "y"),
+		"tooltipSizeFormat": exactFormat(v.shown(v.p.Encode["size"]).Format), "logXAxis": slices.Contains(v.p.Log, "x"), "logYAxis": slices.Contains(v.p.Log, "y"),
 		"truncateXAxis": true, "truncateYAxis": false, "y_axis_bounds": []any{nil, nil},
 	}
 	columns := []string{label}
@@ -62,8 +62,10 @@ func sankey(v view) drawn {
 func parallel(v view) drawn {
 	limit := v.limit(maxRows)
 	series := v.dimensions[0].Name
+	// Lines come in the order of the rows, and so do the names on the first axis.
+	order := dict{"expressionType": "SQL", "sqlExpression": "max(" + series + ")", "label": "order of " + series, "hasCustomLabel": true, "optionName": "metric_order"}
 	params := dict{"series": series, "metrics": v.measures, "include_series": true, "show_datatable": false, "row_limit": limit,
-		"linear_color_scheme": "superset_seq_1", "order_desc": false}
+		"linear_color_scheme": "superset_seq_1", "timeseries_limit_metric": order, "order_desc": true}
 	if m := v.metric(v.p.Encode["color"]); m != nil {
 		params["secondary_metric"] = m
 	}
@@ -89,11 +91,9 @@ func points(v view) drawn {
 		"legend_position": "tr",
 	}
 	columns := []string{lng, lat}
-	for key, name := range map[string]string{"dimension": color} {
-		if name != "" {
-			params[key] = name
-			columns = append(columns, name)
-		}
+	if color != "" {
+		params["dimension"] = color
+		columns = append(columns, color)
 	}
 	if label != "" {
 		params["tooltip_contents"] = []dict{{"item_type": "column", "column_name": label, "verbose_name": v.shown(label).Label}}

@@ -59,8 +59,15 @@ func (v view) columnConfig() dict {
 		if m := currency(v.d, c.Format); m != nil {
 			config["currencyFormat"] = m
 		}
-		if c.Format == "date" {
+		switch c.Format {
+		case "date":
 			config["d3TimeFormat"] = timeFormat("date")
+		case "id": // long ones; the whole stands in the cell's hint
+			config["truncateLongCells"], config["columnWidth"] = true, 110
+		case "badge":
+			config["columnWidth"] = 110
+		case "money":
+			config["columnWidth"] = 90
 		}
 		out[name] = config
 	}
