@@ -1,7 +1,7 @@
 // Command figures prints what the product costs, each figure beside its floor
 // or peer in the same run:
 //
-//	go run -tags duckdb_arrow ./bench/figures [-only chain,fresh,recompute,steps,day] [-scale 1] [-history 1,10,100]
+//	go run -tags duckdb_arrow ./bench/figures [-only chain,fresh,recompute,steps,day,cluster] [-scale 1] [-history 1,10,100]
 //
 // The machine's load shows in every figure: read ratios, and run it twice.
 package main
@@ -24,11 +24,12 @@ import (
 )
 
 var (
-	only    = flag.String("only", "chain,fresh,recompute,steps,day", "which figures")
+	only    = flag.String("only", "chain,fresh,recompute,steps,day", "which figures; cluster: the real engines beside the embedded environment")
 	scale   = flag.Float64("scale", 1, "size of the chain and recompute figures; 1: 1.3 M messages")
 	history = flag.String("history", "1,10,100", "sizes of history for the step figures, in units of 10,000 orders")
 	binary  = flag.String("binary", "", "the binary to measure; empty: built from this checkout")
-	seconds = flag.Int("seconds", 30, "length of the freshness figure")
+	seconds = flag.Int("seconds", 30, "length of the freshness figures")
+	rate    = flag.Float64("rate", 100, "messages per second of the cluster figures")
 )
 
 func main() {
@@ -54,9 +55,9 @@ func run(ctx context.Context) error {
 	}
 	fmt.Printf("%-58s %14s   %s\n", "figure", "value", "beside")
 	for _, part := range strings.Split(*only, ",") {
-		f, ok := map[string]func(context.Context) error{"chain": b.chain, "fresh": b.fresh, "recompute": b.recompute, "steps": b.steps, "day": b.day}[part]
+		f, ok := map[string]func(context.Context) error{"chain": b.chain, "fresh": b.fresh, "recompute": b.recompute, "steps": b.steps, "day": b.day, "cluster": b.cluster}[part]
 		if !ok {
-			return fmt.Errorf("-only %s: use chain, fresh, recompute, steps, day", part)
+			return fmt.Errorf("-only %s: use chain, fresh, recompute, steps, day, cluster", part)
 		}
 		if err := f(ctx); err != nil {
 			return fmt.Errorf("%s: %w", part, err)
