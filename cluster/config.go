@@ -9,12 +9,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -218,7 +220,8 @@ func (c *Config) KafkaOptions() ([]kgo.Opt, error) {
 
 // RegistryOptions is how every client of the registry connects.
 func (c *Config) RegistryOptions() ([]sr.ClientOpt, error) {
-	var opts []sr.ClientOpt
+	// A registry on Kafka may take seconds for its first schema; the client waits 5 otherwise.
+	opts := []sr.ClientOpt{sr.HTTPClient(&http.Client{Timeout: 30 * time.Second})}
 	if c.RegistryUser != "" {
 		opts = append(opts, sr.BasicAuth(c.RegistryUser, c.RegistryPassword))
 	}
