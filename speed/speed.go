@@ -125,6 +125,20 @@ func (f *Freshness) Observe(s *ingest.Step, served time.Time) {
 	f.recent = f.recent[old:]
 }
 
+// ObserveAge notes records of one age that are served at a time, where the step
+// is another process's.
+func (f *Freshness) ObserveAge(seconds float64, records int64, served time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.produced.add(seconds, records)
+	f.recent = append(f.recent, sample{served, seconds, records})
+	old := 0
+	for old < len(f.recent) && served.Sub(f.recent[old].at) > window {
+		old++
+	}
+	f.recent = f.recent[old:]
+}
+
 // Histogram gives the counts by bucket (the last is above all bounds) and the
 // sum of all seconds.
 func (f *Freshness) Histogram() (counts []uint64, sum float64) { return f.read(&f.produced) }

@@ -37,8 +37,6 @@ FAILED, AGAIN, FENCED = 1, 4, 5
 MAX_WAITING = 200_000  # records that wait for the registry before everything does
 CATCH_UP = 50_000  # rows of bronze in one step
 
-AGES = [0.1, 0.25, 0.5, 1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 60, 120, 300, 600, 3600]
-
 
 class App:
     def __init__(self, config):
@@ -436,23 +434,19 @@ class App:
                 if self.base.has(r):
                     self.overlay.drop_below(r, ends.get(topic, {}))
         self.overlay.commit()
-        self.tell("manifest", id=newest["id"], step=newest["step"])
+        self.tell("manifest", manifest=newest["id"], base=newest["step"])
 
     # What others are told.
 
     def report(self, step, counts, dead, newest, seconds, log_rows):
-        now, buckets, total = time.time(), [0] * (len(AGES) + 1), 0.0
+        now, ages = time.time(), collections.Counter()
         for topic, rows in log_rows.items():
             at = len(self.plan.topics[topic].fields) + 2
-            for r in rows:
-                if r[at] is not None:
-                    age = max(now - r[at] / 1e6, 0)
-                    total += age
-                    buckets[next((i for i, b in enumerate(AGES) if age <= b), len(AGES))] += 1
+            ages.update(round(max(now - r[at] / 1e6, 0), 2) for r in rows if r[at] is not None)
         changed = {r.name: [len(scopes), len(rows)] for r, scopes, rows in step.changes if r.kind == "model"}
         self.tell("step", step=self.step, time=now, rows=sum(counts.values()), accepted=dict(counts), dead=dict(dead), changed=changed,
                   models={m: round(s, 4) for m, s in step.model_seconds.items()}, queries=dict(step.queries), newest=newest / 1000 if newest >= 0 else 0,
-                  ages={"bounds": AGES, "counts": buckets, "sum": round(total, 3)}, seconds={k: round(v, 3) for k, v in seconds.items()})
+                  ages=list(ages.items()), seconds={k: round(v, 3) for k, v in seconds.items()})
 
     def status(self):
         """How far the log is ahead, by topic."""

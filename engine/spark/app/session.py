@@ -27,7 +27,6 @@ SETTINGS = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     "spark.sql.iceberg.locality.enabled": "false",
     "spark.scheduler.mode": "FAIR",
-    "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
 

@@ -66,7 +66,7 @@ class Step:
     def drive(self, waiting, done, start):
         running, runnable, lookups, flying = {}, collections.deque(), [], {}
         while waiting or running:
-            for r in [r for r in waiting.values() if done.issuperset(i for i in r.inputs)]:
+            for r in [r for r in waiting.values() if done.issuperset(r.inputs)]:
                 del waiting[r.id]
                 running[r.id] = start(r)
                 runnable.append((r.id, None))
@@ -82,7 +82,7 @@ class Step:
                     lookups.append((id, asked.request))
                 else:
                     flying[self.pool.submit(self.evaluate, asked)] = [id]
-            if any(done.issuperset(i for i in r.inputs) for r in waiting.values()):
+            if any(done.issuperset(r.inputs) for r in waiting.values()):
                 continue
             if lookups:
                 flying[self.pool.submit(self.base_lookups, [q for _, q in lookups])] = [id for id, _ in lookups]
@@ -234,8 +234,8 @@ class Step:
             rows = self.overlay.lookup(r, 0, left)
             if self.base.has(r):
                 rows += yield from self.from_base(r, 0, left)
-            self.changes = [c for c in self.changes if c[0] is not r] + [
-                (r, list(s) + left, have + rows) for s, have in [next(((s, rows) for c, s, rows in self.changes if c is r), ([], []))]]
+            found = next((c for c in self.changes if c[0] is r), (r, [], []))
+            self.changes = [c for c in self.changes if c is not found] + [(r, found[1] + left, found[2] + rows)]
         waiting = {r.id: r for r in self.plan.relations if r.id in scopes}
         self.drive(waiting, {r.id for r in self.plan.relations} - set(waiting), again)
 

@@ -159,7 +159,7 @@ class Stream:
 
 class Server:
     def __init__(self):
-        self.spark = open_session("lockstep-steps")
+        self.spark = open_session("lockstep-steps", {"spark.ui.enabled": "false"})
         self.pool = concurrent.futures.ThreadPoolExecutor(3)
         self.plans, self.streams, self.number = {}, {}, 0
 
