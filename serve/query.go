@@ -145,19 +145,25 @@ func (s *Server) manifestFor(ctx context.Context, layer, at string) (id int64, f
 
 var asOfLayouts = []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02"}
 
-// manifestAt finds the manifest with a number, or the newest at a time.
 func (s *Server) manifestAt(ctx context.Context, at string) (int64, error) {
 	all, err := s.cfg.Lake.Manifests(ctx)
 	if err != nil {
 		return 0, err
 	}
+	m, err := ManifestAt(all, at)
+	return m.ID, err
+}
+
+// ManifestAt finds the manifest with a number, or the newest at a time, among
+// all, oldest first.
+func ManifestAt(all []lake.Manifest, at string) (lake.Manifest, error) {
 	if id, err := strconv.ParseInt(at, 10, 64); err == nil {
 		for _, m := range all {
 			if m.ID == id {
-				return id, nil
+				return m, nil
 			}
 		}
-		return 0, fmt.Errorf("%w: there is no manifest %d: `lockstep history` lists them", ErrQuery, id)
+		return lake.Manifest{}, fmt.Errorf("%w: there is no manifest %d: `lockstep history` lists them", ErrQuery, id)
 	}
 	for _, layout := range asOfLayouts {
 		t, err := time.Parse(layout, at)
@@ -166,12 +172,12 @@ func (s *Server) manifestAt(ctx context.Context, at string) (int64, error) {
 		}
 		for i := len(all) - 1; i >= 0; i-- {
 			if !all[i].Published.After(t) {
-				return all[i].ID, nil
+				return all[i], nil
 			}
 		}
-		return 0, fmt.Errorf("%w: nothing was published at %s: `lockstep history` lists what was", ErrQuery, at)
+		return lake.Manifest{}, fmt.Errorf("%w: nothing was published at %s: `lockstep history` lists what was", ErrQuery, at)
 	}
-	return 0, fmt.Errorf("%w: %q is neither the number of a manifest nor a time (YYYY-MM-DD HH:MM:SS, UTC)", ErrQuery, at)
+	return lake.Manifest{}, fmt.Errorf("%w: %q is neither the number of a manifest nor a time (YYYY-MM-DD HH:MM:SS, UTC)", ErrQuery, at)
 }
 
 const keepAttached = 8

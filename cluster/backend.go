@@ -1,0 +1,230 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"lockstep/batch"
+	"lockstep/compile"
+	"lockstep/engine/spark"
+	"lockstep/lake"
+	"lockstep/web"
+)
+
+// Options of a Backend.
+type Options struct {
+	Program *compile.Program
+	Config  *Config
+	State   string // folder of what runs here; only named
+	Hook    func(point string)
+	Log     *slog.Logger
+}
+
+// Backend asks a cluster what the embedded instance would be asked.
+type Backend struct {
+	letterBox
+	program *compile.Program
+	config  *Config
+	options Options
+	lake    *lake.Lake
+	server  spark.Server
+	log     *slog.Logger
+	batch   *batch.Runner
+	started time.Time
+	number  atomic.Int64 // of scratch tables
+
+	mu        sync.Mutex
+	batchNow  string
+	lastBatch *web.BatchReport
+	drift     map[string]int64
+	failing   []string // data tests that fail
+}
+
+var _ web.Backend = (*Backend)(nil)
+
+// letterBox is who lists dead letters and sends them again.
+type letterBox interface {
+	DeadLetters(ctx context.Context, f web.LetterFilter) ([]web.Letter, error)
+	ReplayLetters(ctx context.Context, f web.LetterFilter) (int, error)
+}
+
+// thriftWait is how long a command waits for a Thrift Server that is being
+// started again.
+const thriftWait = 3 * time.Minute
+
+// Open connects to the catalog of a cluster. The other parts are asked when
+// they are needed.
+func Open(ctx context.Context, o Options) (*Backend, error) {
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	l, err := OpenLake(ctx, o.Config, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{program: o.Program, config: o.Config, options: o, lake: l, log: o.Log, started: time.Now(), server: o.Config.ThriftServer()}
+	b.batch = &batch.Runner{Program: o.Program, Lake: l, Serving: handOver{b}, Pin: b.pin, Store: batch.Shared{Objects: l.Objects()}, Tables: &recompute{b},
+		Hook: o.Hook, Log: o.Log, Doing: b.doing}
+	return b, nil
+}
+
+// ThriftServer is how every client of the Thrift Server connects.
+func (c *Config) ThriftServer() spark.Server {
+	s := spark.Server{Address: c.Thrift, Auth: c.ThriftAuth, User: c.ThriftUser, Password: c.ThriftPassword, Wait: thriftWait}
+	if c.ThriftTLS {
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	return s
+}
+
+// Close closes the connections.
+func (b *Backend) Close() error { return b.lake.Close() }
+
+func (b *Backend) doing(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.batchNow = what
+}
+
+// History implements web.Backend.
+func (b *Backend) History(ctx context.Context) ([]lake.Manifest, error) {
+	all, err := b.lake.Manifests(ctx)
+	slices.Reverse(all)
+	return all, err
+}
+
+// Rollback implements web.Backend.
+func (b *Backend) Rollback(ctx context.Context, manifest int64) error {
+	if _, err := b.lake.Manifest(ctx, manifest); err != nil {
+		return fmt.Errorf("cannot roll back: %w: `lockstep history` lists them", err)
+	}
+	text, err := json.Marshal(rollbackState{manifest})
+	if err != nil {
+		return err
+	}
+	if err := b.lake.Objects().Put(ctx, rollbackObject, text); err != nil {
+		return fmt.Errorf("cannot remember the rollback: %w", err)
+	}
+	return b.again(ctx, "serve the manifest", func() error { return b.refreshViews(ctx) })
+}
+
+// Release implements web.Backend.
+func (b *Backend) Release(ctx context.Context) error {
+	if err := b.lake.Objects().Delete(ctx, rollbackObject); err != nil {
+		return fmt.Errorf("cannot release the rollback: %w", err)
+	}
+	return b.again(ctx, "serve the newest rows", func() error { return b.refreshViews(ctx) })
+}
+
+// Batch implements web.Backend.
+func (b *Backend) Batch(ctx context.Context, r web.BatchRequest) (*web.BatchReport, error) {
+	switch {
+	case r.Begin:
+		run, err := b.batch.Begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return b.report(&batch.Report{Run: *run}), nil
+	case r.Run != "":
+		run, err := b.batch.Evaluate(ctx, r.Run, r.Select)
+		if err != nil {
+			return nil, err
+		}
+		return b.report(&batch.Report{Run: *run}), nil
+	case r.Publish != "":
+		return b.noteBatch(b.batch.Publish(ctx, r.Publish))
+	}
+	return b.noteBatch(b.batch.Whole(ctx))
+}
+
+// noteBatch keeps how a run ended, for the status.
+func (b *Backend) noteBatch(rep *batch.Report, err error) (*web.BatchReport, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			b.lastBatch = &web.BatchReport{Error: err.Error(), Started: time.Now()}
+		}
+		return nil, err
+	}
+	b.lastBatch = b.report(rep)
+	b.drift, b.failing = maps.Clone(b.lastBatch.Drift), slices.Clone(b.lastBatch.Tests)
+	return b.lastBatch, nil
+}
+
+func (b *Backend) report(rep *batch.Report) *web.BatchReport {
+	out := &web.BatchReport{Run: rep.ID, Step: rep.Pin.Step, Manifest: rep.Manifest.ID, Started: rep.Started, Seconds: rep.Took,
+		Models: maps.Clone(rep.Run.Seconds), Rows: maps.Clone(rep.Rows), Drift: map[string]int64{}, Compare: rep.Compare}
+	for _, d := range rep.Drift {
+		out.Drift[d.Model] = d.Rows
+	}
+	for _, f := range rep.Failures {
+		out.Tests = append(out.Tests, f.String())
+	}
+	return out
+}
+
+// Maintain implements web.Backend. Files of bronze are merged by Spark, sorted
+// by key: the stream looks keys up in them.
+func (b *Backend) Maintain(ctx context.Context, r web.MaintainRequest) (*web.MaintainReport, error) {
+	all, err := b.lake.Tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	up := lake.DefaultUpkeep()
+	up.CompactFiles, up.KeepSnapshots, up.KeepFor, up.OrphansOlderThan, up.ExpireAtMost = 0, 1, r.KeepFor, time.Hour, 1000
+	out := &web.MaintainReport{}
+	for _, table := range all {
+		before := b.files(ctx, table)
+		if err := b.compact(ctx, table, before); err != nil {
+			return out, fmt.Errorf("cannot merge the files of %s: %w", table, err)
+		}
+		up.Tables = []string{table}
+		rep, err := b.lake.Maintain(ctx, b.batch.Spare(), up)
+		if err != nil {
+			return out, fmt.Errorf("cannot maintain %s: %w", table, err)
+		}
+		out.Tables = append(out.Tables, web.TableUpkeep{Table: table, FilesBefore: before, FilesAfter: b.files(ctx, table), Expired: int64(rep.SnapshotsExpired), Removed: int64(rep.OrphansRemoved)})
+	}
+	return out, nil
+}
+
+// mergeFrom is how many files a bronze table has when they are merged.
+const mergeFrom = 8
+
+// compact merges the files of a bronze table, sorted by key.
+func (b *Backend) compact(ctx context.Context, table string, files int64) error {
+	for _, src := range b.program.Project.Sources {
+		if src.Table() != table || files < mergeFrom {
+			continue
+		}
+		return b.again(ctx, "merge the files of "+table, func() error {
+			s, err := b.server.Open(ctx, nil)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return s.Exec(ctx, fmt.Sprintf("CALL lake.system.rewrite_data_files(table => %s, strategy => 'sort', sort_order => %s, options => map('use-starting-sequence-number', 'false', 'min-input-files', '%d'))",
+				textSQL(table), textSQL(src.Key), mergeFrom))
+		})
+	}
+	return nil
+}
+
+func (b *Backend) files(ctx context.Context, table string) int64 {
+	head, err := b.lake.Head(ctx, table)
+	if err != nil || head.Snapshot == 0 {
+		return 0
+	}
+	text, _ := head.Property("total-data-files")
+	return wholeNumber(text)
+}
