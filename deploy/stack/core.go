@@ -77,14 +77,12 @@ func (s *Stack) kafka(n int) part {
 			if err := s.formatKafka(n, classes, properties); err != nil {
 				return process{}, err
 			}
-			args := []string{"-XX:MaxDirectMemorySize=64m", "-XX:ReservedCodeCacheSize=64m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info"}
-			if s.has(Monitoring) {
-				agent, err := filepath.Glob(s.cached("jars", "jmx", "*.jar"))
-				if err != nil || len(agent) != 1 {
-					return process{}, fmt.Errorf("the cache has %d JMX exporters; install monitoring again", len(agent))
-				}
-				args = append(args, fmt.Sprintf("-javaagent:%s=%s:%s", agent[0], s.addr(name+"-jmx"), s.path("kafka", "jmx.yaml")))
+			agent, err := filepath.Glob(s.cached("jars", "jmx", "*.jar"))
+			if err != nil || len(agent) != 1 {
+				return process{}, fmt.Errorf("the cache has %d JMX exporters", len(agent))
 			}
+			args := []string{"-XX:MaxDirectMemorySize=64m", "-XX:ReservedCodeCacheSize=64m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
+				fmt.Sprintf("-javaagent:%s=%s:%s", agent[0], s.addr(name+"-jmx"), s.path("kafka", "jmx.yaml"))}
 			return s.javaPart(0, "kafka", append(args, "-cp", classes, "kafka.Kafka", properties)...)
 		},
 		ready: func(ctx context.Context) error { return s.askKafka(ctx, n) },

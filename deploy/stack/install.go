@@ -76,9 +76,9 @@ func (in *Installer) items() []item {
 		return item{group, filepath.Join("deb", name), in.Config.Debian[name], func(ctx context.Context, path string) error { return in.makeDebian(ctx, path, in.Config.Debian[name]) }}
 	}
 	return []item{
-		jars(Core, "kafka"), jars(Core, "registry"), program(Core, "minio"), jars(Core, "catalog"),
+		jars(Core, "kafka"), jars(Core, "registry"), program(Core, "minio"), jars(Core, "catalog"), jars(Core, "jmx"),
 		jars(Spark, "spark"), venv(Spark, "spark"),
-		jars(Monitoring, "jmx"), packages(Monitoring, "prometheus"), packages(Monitoring, "prometheus-alertmanager"),
+		packages(Monitoring, "prometheus"), packages(Monitoring, "prometheus-alertmanager"),
 		venv(Airflow, "airflow"), venv(Superset, "superset"),
 	}
 }
