@@ -30,7 +30,7 @@ func (c *Config) Compose() (map[string]string, error) {
 		"images/spark/conf/metrics.properties": sparkMetrics,
 		"images/spark/conf/log4j2.properties":  sparkLog,
 		"images/spark/requirements.txt":        strings.Join(c.Python["spark"], "\n") + "\n",
-		"images/superset/requirements.txt":     strings.Join(c.supersetDrivers(), "\n") + "\n",
+		"images/superset/requirements.txt":     strings.Join(c.Python["superset-image"], "\n") + "\n",
 	}
 	for image, jars := range map[string]string{"kafka": "jmx", "catalog": "catalog", "spark": "spark"} {
 		if out["images/"+image+"/pom.xml"], err = pomOf(c.Jars[jars]); err != nil {
@@ -38,16 +38,6 @@ func (c *Config) Compose() (map[string]string, error) {
 		}
 	}
 	return out, nil
-}
-
-// supersetDrivers are what the official image lacks.
-func (c *Config) supersetDrivers() (out []string) {
-	for _, p := range c.Python["superset"] {
-		if strings.HasPrefix(p, "pyhive") || strings.HasPrefix(p, "psycopg2") {
-			out = append(out, p)
-		}
-	}
-	return out
 }
 
 // setting is a variable of a container.

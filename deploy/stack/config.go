@@ -5,10 +5,11 @@ package stack
 
 import (
 	"bytes"
-	_ "embed"
+	"embed"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -16,10 +17,13 @@ import (
 //go:embed stack.yaml
 var stackYAML []byte
 
+//go:embed *.lock
+var locks embed.FS
+
 // Config is stack.yaml.
 type Config struct {
 	Jars      map[string]JarSet   `yaml:"jars"`
-	Python    map[string][]string `yaml:"python"`
+	Python    map[string][]string `yaml:"python"` // by virtual environment: package, or -r LOCKFILE
 	Go        map[string]string   `yaml:"go"`     // program -> package@version
 	Debian    map[string]string   `yaml:"debian"` // unpacked, not installed: folder -> package
 	Images    map[string]string   `yaml:"images"` // of compose.yaml
@@ -69,7 +73,35 @@ func LoadConfig() (*Config, error) {
 	if err := d.Decode(c); err != nil {
 		return nil, fmt.Errorf("cannot read deploy/stack/stack.yaml: %w", err)
 	}
+	for name, packages := range c.Python {
+		all, err := unlocked(packages)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read python.%s of deploy/stack/stack.yaml: %w", name, err)
+		}
+		c.Python[name] = all
+	}
 	return c, nil
+}
+
+// unlocked puts the packages of a lock file in the place of "-r FILE".
+func unlocked(packages []string) (out []string, err error) {
+	for _, p := range packages {
+		file, is := strings.CutPrefix(p, "-r ")
+		if !is {
+			out = append(out, p)
+			continue
+		}
+		text, err := locks.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+				out = append(out, line)
+			}
+		}
+	}
+	return out, nil
 }
 
 // CacheDir is where installed software lies: $LOCKSTEP_CACHE, or lockstep in the
