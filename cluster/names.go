@@ -197,12 +197,15 @@ func (b *Backend) bronze(ctx context.Context, s *project.Source, where string) (
 	}
 	parts := make([]string, len(s.Columns()))
 	for i, c := range s.Columns() {
-		have := slices.ContainsFunc(head.Columns, func(h project.Column) bool { return h.Name == c.Name })
-		if parts[i] = c.Name; !have {
-			parts[i] = fmt.Sprintf("CAST(NULL AS %s) AS %s", sparkType(c.Type), c.Name)
+		expr := lake.StoredName(c.Name)
+		if !slices.ContainsFunc(head.Columns, func(h project.Column) bool { return h.Name == c.Name }) {
+			expr = fmt.Sprintf("CAST(NULL AS %s)", sparkType(c.Type))
+		}
+		if parts[i] = expr; expr != c.Name {
+			parts[i] += " AS " + c.Name
 		}
 	}
-	return "SELECT " + strings.Join(parts, ", ") + " FROM lake." + s.Table() + " WHERE " + where, nil
+	return fmt.Sprintf("SELECT * FROM (SELECT %s FROM lake.%s) WHERE %s", strings.Join(parts, ", "), s.Table(), where), nil
 }
 
 // baseSQL is a model's table at a moment's manifest.

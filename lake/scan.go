@@ -13,6 +13,7 @@ import (
 	"lockstep/project"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 )
@@ -173,10 +174,10 @@ func (s *Scan) sql(columns []project.Column, schema *iceberg.Schema) (string, er
 // field finds a column by name, first in the snapshot's own schema: a name may
 // have been dropped and used anew, which is another column.
 func (s *Scan) field(name string, schema *iceberg.Schema) (iceberg.NestedField, bool) {
-	if f, ok := s.schema.FindFieldByName(name); ok {
+	if f, ok := fieldOf(s.schema, name); ok {
 		return f, true
 	}
-	return schema.FindFieldByName(name)
+	return fieldOf(schema, name)
 }
 
 func duckDBType(t iceberg.Type, c project.Column) string {
@@ -207,7 +208,19 @@ func (s *Scan) Records(ctx context.Context) (*arrow.Schema, iter.Seq2[arrow.Reco
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot read table %s, snapshot %d: %w", s.Table, s.SnapshotID, err)
 	}
-	return sc, rows, nil
+	own := ownNames(sc)
+	return own, func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			if err == nil {
+				renamed := array.NewRecordBatch(own, b.Columns(), b.NumRows())
+				b.Release()
+				b = renamed
+			}
+			if !yield(b, err) {
+				return
+			}
+		}
+	}, nil
 }
 
 // Position is that of a bronze table at the snapshot.

@@ -63,6 +63,38 @@ func columnType(t iceberg.Type) (project.Type, error) {
 	return project.Type{}, fmt.Errorf("type %s has no column type here", t)
 }
 
+// stored are the columns whose names Iceberg keeps for itself: Spark refuses to
+// read a table's own columns of these names. In a table they have others.
+var stored = map[string]string{"_partition": "_log_partition", "_deleted": "_log_deleted"}
+
+// StoredName is the name that a column has in the tables of the lake, as other
+// programs see it. Rows and columns of this package have the column's own.
+func StoredName(column string) string {
+	if name, ok := stored[column]; ok {
+		return name
+	}
+	return column
+}
+
+// ownName is the column of a stored name.
+func ownName(name string) string {
+	for column, s := range stored {
+		if s == name {
+			return column
+		}
+	}
+	return name
+}
+
+// fieldOf finds a column in a schema. Tables of before the stored names have
+// the column's own.
+func fieldOf(sc *iceberg.Schema, column string) (iceberg.NestedField, bool) {
+	if f, ok := sc.FindFieldByName(StoredName(column)); ok {
+		return f, true
+	}
+	return sc.FindFieldByName(column)
+}
+
 // columnsOf are the columns of a schema.
 func columnsOf(sc *iceberg.Schema) ([]project.Column, error) {
 	var columns []project.Column
@@ -71,14 +103,14 @@ func columnsOf(sc *iceberg.Schema) ([]project.Column, error) {
 		if err != nil {
 			return nil, fmt.Errorf("column %s: %w", f.Name, err)
 		}
-		columns = append(columns, project.Column{Name: f.Name, Type: t, Description: f.Doc})
+		columns = append(columns, project.Column{Name: ownName(f.Name), Type: t, Description: f.Doc})
 	}
 	return columns, nil
 }
 
 // newField is an optional field: every column of ours may be null.
 func newField(id int, c project.Column) iceberg.NestedField {
-	return iceberg.NestedField{ID: id, Name: c.Name, Type: icebergType(c.Type), Doc: c.Description}
+	return iceberg.NestedField{ID: id, Name: StoredName(c.Name), Type: icebergType(c.Type), Doc: c.Description}
 }
 
 // schemaFor is a schema of exactly these columns in this order. A column that
@@ -89,7 +121,7 @@ func schemaFor(cur *iceberg.Schema, last int, columns []project.Column) *iceberg
 	fields := make([]iceberg.NestedField, len(columns))
 	for i, c := range columns {
 		if cur != nil {
-			if f, ok := cur.FindFieldByName(c.Name); ok && f.Type.Equals(icebergType(c.Type)) {
+			if f, ok := fieldOf(cur, c.Name); ok && f.Type.Equals(icebergType(c.Type)) {
 				fields[i] = newField(f.ID, c)
 				continue
 			}
@@ -108,7 +140,7 @@ func evolvedSchema(cur *iceberg.Schema, last int, columns []project.Column) (*ic
 	fields := append([]iceberg.NestedField(nil), cur.Fields()...)
 	at := map[string]int{}
 	for i, f := range fields {
-		at[f.Name] = i
+		at[ownName(f.Name)] = i
 	}
 	changed := false
 	for _, c := range columns {
@@ -174,7 +206,7 @@ func partitionSpec(sc *iceberg.Schema, partitionBy []string) (*iceberg.Partition
 				text += "[" + m[2] + "]"
 			}
 		}
-		f, ok := sc.FindFieldByName(name)
+		f, ok := fieldOf(sc, name)
 		if !ok {
 			return nil, fmt.Errorf("partition_by %q: no column %q; write col, identity(col), year|month|day|hour(col), bucket(n, col) or truncate(n, col)", s, name)
 		}
@@ -220,7 +252,11 @@ func newConformer(tbl *table.Table, from *arrow.Schema) (*conformer, error) {
 	known := 0
 	for i, f := range to.Fields() {
 		c.source[i] = -1
-		if at := from.FieldIndices(f.Name); len(at) == 1 {
+		at := from.FieldIndices(ownName(f.Name))
+		if len(at) == 0 { // rows that were read as they are stored
+			at = from.FieldIndices(f.Name)
+		}
+		if len(at) == 1 {
 			c.source[i] = at[0]
 			known++
 			if err := checkConforms(from.Field(at[0]).Type, f.Type); err != nil {
@@ -247,6 +283,16 @@ func partitionTexts(tbl *table.Table) []bool {
 		}
 	}
 	return out
+}
+
+// ownNames is a schema with the columns' own names.
+func ownNames(sc *arrow.Schema) *arrow.Schema {
+	fields := sc.Fields()
+	for i := range fields {
+		fields[i].Name = ownName(fields[i].Name)
+	}
+	meta := sc.Metadata()
+	return arrow.NewSchema(fields, &meta)
 }
 
 func names(s *arrow.Schema) []string {

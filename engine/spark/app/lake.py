@@ -140,6 +140,7 @@ class Lake:
         loaded = self.load(table)
         check(loaded)
         writer = self.spark.createDataFrame(arrow) if not hasattr(arrow, "writeTo") else arrow
+        writer = writer.withColumnsRenamed({own: stored for own, stored in STORED.items() if own in writer.columns})
         writer = writer.coalesce(1).writeTo(self.name(table)).option("isolation-level", "serializable")
         current = loaded.currentSnapshot()
         if current is not None:
@@ -210,7 +211,7 @@ class Lake:
             snapshot = (manifest.get("bronze") or {}).get(topic.table)
             ends = (manifest.get("offsets") or {}).get(topic.topic)
             if snapshot and ends:
-                out[topic.table] = f"(SELECT * FROM {self.pinned}.{topic.table} VERSION AS OF {snapshot} WHERE {below(ends)})"
+                out[topic.table] = f"(SELECT * FROM {bronze_from(f'{self.pinned}.{topic.table} VERSION AS OF {snapshot}')} WHERE {below(ends)})"
         for name in plan.fingerprints:
             snapshot = (manifest.get("tables") or {}).get(name)
             if snapshot:
@@ -230,7 +231,7 @@ class Lake:
             return []
         from session import row_sql
 
-        return self.sql.rows(row_sql(table, f"(SELECT * FROM {self.name(table.name)} WHERE {where})") + " ORDER BY _partition, _offset", table.types)
+        return self.sql.rows(row_sql(table, f"(SELECT * FROM {bronze_from(self.name(table.name))} WHERE {where})") + " ORDER BY _partition, _offset", table.types)
 
     def speed_rows(self, plan, after):
         """What the speed table holds of each scope after a step: yields
@@ -247,6 +248,17 @@ class Lake:
             scopes.setdefault((model, scope), (step, []))[1].append(row)
         for (model, scope), (step, rows) in scopes.items():
             yield model, step, scope, [r for r in rows if r is not None]
+
+
+# Spark refuses to read a table's own columns of names that Iceberg keeps for
+# itself: the lake has others for them. See StoredName in lake/schema.go.
+STORED = {"_partition": "_log_partition", "_deleted": "_log_deleted"}
+
+
+def bronze_from(table):
+    """A FROM item of a bronze table whose columns have their own names."""
+    back = ", ".join(f"{stored} AS {own}" for own, stored in STORED.items())
+    return f"(SELECT * EXCEPT ({', '.join(STORED.values())}), {back} FROM {table})"
 
 
 def below(ends):
