@@ -31,7 +31,7 @@ type Options struct {
 
 // Backend asks a cluster what the embedded instance would be asked.
 type Backend struct {
-	letterBox
+	web.LogLetters
 	program *compile.Program
 	config  *Config
 	options Options
@@ -51,12 +51,6 @@ type Backend struct {
 
 var _ web.Backend = (*Backend)(nil)
 
-// letterBox is who lists dead letters and sends them again.
-type letterBox interface {
-	DeadLetters(ctx context.Context, f web.LetterFilter) ([]web.Letter, error)
-	ReplayLetters(ctx context.Context, f web.LetterFilter) (int, error)
-}
-
 // thriftWait is how long a command waits for a Thrift Server that is being
 // started again.
 const thriftWait = 3 * time.Minute
@@ -67,11 +61,15 @@ func Open(ctx context.Context, o Options) (*Backend, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	letters, err := NewLetters(o.Program.Project, o.Config, o.Hook, o.Log)
+	if err != nil {
+		return nil, err
+	}
 	l, err := OpenLake(ctx, o.Config, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{program: o.Program, config: o.Config, options: o, lake: l, log: o.Log, started: time.Now(), server: o.Config.ThriftServer()}
+	b := &Backend{LogLetters: letters, program: o.Program, config: o.Config, options: o, lake: l, log: o.Log, started: time.Now(), server: o.Config.ThriftServer()}
 	b.batch = &batch.Runner{Program: o.Program, Lake: l, Serving: handOver{b}, Pin: b.pin, Store: batch.Shared{Objects: l.Objects()}, Tables: &recompute{b},
 		Hook: o.Hook, Log: o.Log, Doing: b.doing}
 	return b, nil

@@ -100,6 +100,9 @@ func NewLetters(cfg Config) *Letters {
 	return l
 }
 
+// Letters is access to the dead letters of the project that is taken in.
+func (i *Ingest) Letters() *Letters { return NewLetters(i.cfg) }
+
 // DeadLetters lists dead letters in order of topic and age.
 func (i *Ingest) DeadLetters(ctx context.Context, f LetterFilter) ([]Letter, error) {
 	return NewLetters(i.cfg).List(ctx, f)

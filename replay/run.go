@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,11 +150,32 @@ func createTopic(ctx context.Context, adm *kadm.Client, topic string, partitions
 // id.
 func registerSchema(ctx context.Context, registry *sr.Client, s *project.Source) (uint32, error) {
 	subject := s.Topic + "-value"
+	if err := ensureCompatibility(ctx, registry, subject); err != nil {
+		return 0, err
+	}
 	id, err := registry.RegisterSchema(ctx, subject, sr.Schema{Schema: string(s.Schema), Type: sr.TypeAvro}, -1, -1)
 	if err != nil {
 		return 0, fmt.Errorf("cannot register %s as subject %s: %w", filepath.Base(s.SchemaFile), subject, err)
 	}
 	return uint32(id), nil
+}
+
+// ensureCompatibility has the registry refuse schemas that cannot read what
+// the topic holds. Some registries check nothing unless they are told to; one
+// that checks anything keeps its own rule.
+func ensureCompatibility(ctx context.Context, registry *sr.Client, subject string) error {
+	rule := registry.Compatibility(sr.WithParams(ctx, sr.DefaultToGlobal), subject)[0]
+	var answer *sr.ResponseError
+	if errors.As(rule.Err, &answer) && answer.StatusCode == http.StatusNotFound { // some know no rule of a subject that is not there yet
+		rule = registry.Compatibility(ctx)[0]
+	}
+	if rule.Err == nil && rule.Level == sr.CompatNone {
+		rule = registry.SetCompatibility(ctx, sr.SetCompatibility{Level: sr.CompatBackward}, subject)[0]
+	}
+	if rule.Err != nil {
+		return fmt.Errorf("cannot have the registry check the schemas of subject %s: %w", subject, rule.Err)
+	}
+	return nil
 }
 
 func (c Config) topics() []string {

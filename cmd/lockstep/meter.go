@@ -29,6 +29,7 @@ type meter struct {
 	last   time.Time
 	closed bool
 	paced  bool // the source sets the pace: the rate does not tell when it ends
+	alone  bool // there is a replay only: no stream, no batch
 }
 
 func newMeter(w io.Writer) *meter {
@@ -104,11 +105,13 @@ func (m *meter) draw() {
 
 func (m *meter) barLines(p embedded.Progress) []string {
 	width := m.width
-	lines := []string{
-		"replay " + m.replayText(p.Replay, min(30, width-56)),
-		fmt.Sprintf("stream step %s · %s records · %s/s · lag %s · dead letters %s", number(p.Step), number(p.Accepted), number(int64(p.Rate)), number(p.Lag), number(p.Dead)),
-		"batch  " + or(p.Batch, "idle"),
+	lines := []string{"replay " + m.replayText(p.Replay, min(30, width-56))}
+	if m.alone {
+		return []string{clip(lines[0], width-1)}
 	}
+	lines = append(lines,
+		fmt.Sprintf("stream step %s · %s records · %s/s · lag %s · dead letters %s", number(p.Step), number(p.Accepted), number(int64(p.Rate)), number(p.Lag), number(p.Dead)),
+		"batch  "+or(p.Batch, "idle"))
 	if p.Rebuild != "" {
 		lines = append(lines, "rebuild "+p.Rebuild)
 	}
@@ -148,6 +151,9 @@ func (m *meter) replayText(r replay.Progress, width int) string {
 }
 
 func (m *meter) plainLine(p embedded.Progress) string {
+	if m.alone {
+		return "replay " + m.replayText(p.Replay, 0)
+	}
 	line := fmt.Sprintf("replay %s; step %d, %d records, %.0f/s, lag %d, dead letters %d; batch %s",
 		m.replayText(p.Replay, 0), p.Step, p.Accepted, p.Rate, p.Lag, p.Dead, or(p.Batch, "idle"))
 	if p.Rebuild != "" {
