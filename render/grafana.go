@@ -52,11 +52,14 @@ providers:
 `, quoted(o.Dashboards)),
 	}
 	for _, b := range []*board{speedBoard(p), healthBoard(p, slis)} {
-		text, err := json.MarshalIndent(b.dashboard(p), "", "  ")
-		if err != nil {
+		var text strings.Builder
+		e := json.NewEncoder(&text)
+		e.SetEscapeHTML(false)
+		e.SetIndent("", "  ")
+		if err := e.Encode(b.dashboard(p)); err != nil {
 			return nil, fmt.Errorf("cannot render dashboard %s: %w", b.title, err)
 		}
-		out["dashboards/"+b.uid+".json"] = string(text) + "\n"
+		out["dashboards/"+b.uid+".json"] = text.String()
 	}
 	return out, nil
 }
