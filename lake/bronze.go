@@ -87,7 +87,7 @@ func (l *Lake) loadOrCreate(ctx context.Context, ident table.Identifier, columns
 	if !errors.Is(err, ErrNoTable) {
 		return tbl, err
 	}
-	sc := schemaFor(nil, 0, columns)
+	sc := l.schemaFor(nil, 0, columns)
 	spec, err := partitionSpec(sc, partitionBy)
 	if err != nil {
 		return nil, fmt.Errorf("table %s.%s: %w", ident[0], ident[1], err)
@@ -98,7 +98,7 @@ func (l *Lake) loadOrCreate(ctx context.Context, ident table.Identifier, columns
 // evolve commits a schema that has the columns, if tbl's has not.
 func (l *Lake) evolve(ctx context.Context, tbl *table.Table, name string, columns []project.Column) (*table.Table, error) {
 	meta := tbl.Metadata()
-	sc, err := evolvedSchema(meta.CurrentSchema(), meta.LastColumnID(), columns)
+	sc, err := l.evolvedSchema(meta.CurrentSchema(), meta.LastColumnID(), columns)
 	if err != nil {
 		return nil, fmt.Errorf("cannot change table %s: %w", name, err)
 	}

@@ -215,7 +215,7 @@ func (l *Lake) reshaped(tbl *table.Table, columns []project.Column, partitionBy 
 // partitions; none: it has them.
 func reshape(meta table.Metadata, columns []project.Column, partitionBy []string) ([]table.Update, error) {
 	var updates []table.Update
-	sc := schemaFor(meta.CurrentSchema(), meta.LastColumnID(), columns)
+	sc := l.schemaFor(meta.CurrentSchema(), meta.LastColumnID(), columns)
 	if !sameSchema(sc, meta.CurrentSchema()) {
 		updates = append(updates, table.NewAddSchemaUpdate(sc), table.NewSetCurrentSchemaUpdate(-1))
 	}

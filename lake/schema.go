@@ -63,22 +63,31 @@ func columnType(t iceberg.Type) (project.Type, error) {
 	return project.Type{}, fmt.Errorf("type %s has no column type here", t)
 }
 
-// stored are the columns whose names Iceberg keeps for itself: Spark refuses to
-// read a table's own columns of these names. In a table they have others.
-var stored = map[string]string{"_partition": "_log_partition", "_deleted": "_log_deleted"}
+// reserved are the columns whose names Iceberg keeps for itself: Spark refuses
+// to read a table's own columns of these names. In the tables of a remote lake,
+// which Spark reads, they have others.
+var reserved = map[string]string{"_partition": "_log_partition", "_deleted": "_log_deleted"}
 
-// StoredName is the name that a column has in the tables of the lake, as other
-// programs see it. Rows and columns of this package have the column's own.
+// StoredName is the name that a column has in the tables of a remote lake, as
+// other programs see it. Rows and columns of this package have the column's own.
 func StoredName(column string) string {
-	if name, ok := stored[column]; ok {
+	if name, ok := reserved[column]; ok {
 		return name
+	}
+	return column
+}
+
+// nameIn is the name of a new column in a table of this lake.
+func (l *Lake) nameIn(column string) string {
+	if l.remote {
+		return StoredName(column)
 	}
 	return column
 }
 
 // ownName is the column of a stored name.
 func ownName(name string) string {
-	for column, s := range stored {
+	for column, s := range reserved {
 		if s == name {
 			return column
 		}
@@ -86,8 +95,8 @@ func ownName(name string) string {
 	return name
 }
 
-// fieldOf finds a column in a schema. Tables of before the stored names have
-// the column's own.
+// fieldOf finds a column in a schema, under the name that it is stored under or
+// its own.
 func fieldOf(sc *iceberg.Schema, column string) (iceberg.NestedField, bool) {
 	if f, ok := sc.FindFieldByName(StoredName(column)); ok {
 		return f, true
@@ -109,25 +118,25 @@ func columnsOf(sc *iceberg.Schema) ([]project.Column, error) {
 }
 
 // newField is an optional field: every column of ours may be null.
-func newField(id int, c project.Column) iceberg.NestedField {
-	return iceberg.NestedField{ID: id, Name: StoredName(c.Name), Type: icebergType(c.Type), Doc: c.Description}
+func (l *Lake) newField(id int, c project.Column) iceberg.NestedField {
+	return iceberg.NestedField{ID: id, Name: l.nameIn(c.Name), Type: icebergType(c.Type), Doc: c.Description}
 }
 
 // schemaFor is a schema of exactly these columns in this order. A column that
 // cur has with the same name and type keeps its field id; all others get ids
 // that were never used, so that files of before are not taken for them. cur
 // may be nil; last is the highest id ever used.
-func schemaFor(cur *iceberg.Schema, last int, columns []project.Column) *iceberg.Schema {
+func (l *Lake) schemaFor(cur *iceberg.Schema, last int, columns []project.Column) *iceberg.Schema {
 	fields := make([]iceberg.NestedField, len(columns))
 	for i, c := range columns {
 		if cur != nil {
 			if f, ok := fieldOf(cur, c.Name); ok && f.Type.Equals(icebergType(c.Type)) {
-				fields[i] = newField(f.ID, c)
+				fields[i] = l.newField(f.ID, c)
 				continue
 			}
 		}
 		last++
-		fields[i] = newField(last, c)
+		fields[i] = l.newField(last, c)
 	}
 	return iceberg.NewSchema(0, fields...)
 }
@@ -136,7 +145,7 @@ func schemaFor(cur *iceberg.Schema, last int, columns []project.Column) *iceberg
 // columns have them, and new descriptions. A column that columns leaves out
 // stays: rows of before have it. It gives nil when nothing changes, and an
 // error when a type cannot be widened.
-func evolvedSchema(cur *iceberg.Schema, last int, columns []project.Column) (*iceberg.Schema, error) {
+func (l *Lake) evolvedSchema(cur *iceberg.Schema, last int, columns []project.Column) (*iceberg.Schema, error) {
 	fields := append([]iceberg.NestedField(nil), cur.Fields()...)
 	at := map[string]int{}
 	for i, f := range fields {
@@ -147,7 +156,7 @@ func evolvedSchema(cur *iceberg.Schema, last int, columns []project.Column) (*ic
 		i, ok := at[c.Name]
 		if !ok {
 			last++
-			fields, changed = append(fields, newField(last, c)), true
+			fields, changed = append(fields, l.newField(last, c)), true
 			continue
 		}
 		t, err := widened(fields[i].Type, icebergType(c.Type))
