@@ -93,9 +93,10 @@ class Lake:
             self.spark.sql(f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({', '.join(f'{k!r} = {v!r}' for k, v in missing.items())})")
 
     def columns(self, table):
-        """The columns of a table, in order, as (name, Spark's type)."""
+        """The columns of a table, in order, as (own name, Spark's type)."""
         fields = self.spark.table(self.name(table)).schema.fields
-        return [Column(f.name, {"timestamp_ntz": "timestamp"}.get(f.dataType.simpleString(), f.dataType.simpleString())) for f in fields]
+        own = {stored: name for name, stored in STORED.items()}
+        return [Column(own.get(f.name, f.name), {"timestamp_ntz": "timestamp"}.get(f.dataType.simpleString(), f.dataType.simpleString())) for f in fields]
 
     def add_columns(self, table, columns):
         listed = ", ".join(f"{c.name} {'timestamp_ntz' if c.type == 'timestamp' else c.type} COMMENT 'added by a later schema of the topic'" for c in columns)
