@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"lockstep/cluster"
 	"lockstep/embedded"
 	"lockstep/web"
 )
@@ -34,8 +35,9 @@ func (a *app) withBackend(ctx context.Context, f func(b web.Backend, running boo
 }
 
 func (a *app) attach(ctx context.Context) (b backend, running bool, err error) {
-	if err := a.onlyEmbedded(); err != nil {
-		return nil, false, err
+	if a.onCluster() {
+		b, err := a.openCluster(ctx)
+		return b, false, err
 	}
 	if _, err := os.Stat(a.state); errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("cannot open state %s: there is none; start with `lockstep run`, or name the folder with --state", a.state)
@@ -62,6 +64,23 @@ func (a *app) attach(ctx context.Context) (b backend, running bool, err error) {
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// openCluster asks the parts of a cluster themselves.
+func (a *app) openCluster(ctx context.Context) (*cluster.Backend, error) {
+	program, err := a.program()
+	if err != nil {
+		return nil, err
+	}
+	config, err := a.clusterConfig(program.Project)
+	if err != nil {
+		return nil, err
+	}
+	hook, err := embedded.KillHook(os.Getenv(embedded.KillVariable))
+	if err != nil {
+		return nil, err
+	}
+	return cluster.Open(ctx, cluster.Options{Program: program, Config: config, State: a.stateDir(), Hook: hook, Log: a.log})
 }
 
 // openState opens the state for a command that only asks.
