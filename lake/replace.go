@@ -63,7 +63,7 @@ func (l *Lake) shape(ctx context.Context, ident table.Identifier, columns []proj
 	if err != nil {
 		return err
 	}
-	updates, err := reshape(tbl.Metadata(), columns, partitionBy)
+	updates, err := l.reshape(tbl.Metadata(), columns, partitionBy)
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func addFiles(ctx context.Context, txn *table.Transaction, files []iceberg.DataF
 // committed together with the first commit on the table given.
 func (l *Lake) reshaped(tbl *table.Table, columns []project.Column, partitionBy []string) (*table.Table, error) {
 	meta := tbl.Metadata()
-	updates, err := reshape(meta, columns, partitionBy)
+	updates, err := l.reshape(meta, columns, partitionBy)
 	if err != nil || len(updates) == 0 {
 		return tbl, err
 	}
@@ -213,7 +213,7 @@ func (l *Lake) reshaped(tbl *table.Table, columns []project.Column, partitionBy 
 
 // reshape are the updates that give a table exactly these columns and
 // partitions; none: it has them.
-func reshape(meta table.Metadata, columns []project.Column, partitionBy []string) ([]table.Update, error) {
+func (l *Lake) reshape(meta table.Metadata, columns []project.Column, partitionBy []string) ([]table.Update, error) {
 	var updates []table.Update
 	sc := l.schemaFor(meta.CurrentSchema(), meta.LastColumnID(), columns)
 	if !sameSchema(sc, meta.CurrentSchema()) {
