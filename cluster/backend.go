@@ -42,11 +42,8 @@ type Backend struct {
 	started time.Time
 	number  atomic.Int64 // of scratch tables
 
-	mu        sync.Mutex
-	batchNow  string
-	lastBatch *web.BatchReport
-	drift     map[string]int64
-	failing   []string // data tests that fail
+	mu       sync.Mutex
+	batchNow string
 }
 
 var _ web.Backend = (*Backend)(nil)
@@ -83,6 +80,9 @@ func (c *Config) ThriftServer() spark.Server {
 	}
 	return s
 }
+
+// Program is what the cluster runs.
+func (b *Backend) Program() *compile.Program { return b.program }
 
 // Close closes the connections.
 func (b *Backend) Close() error { return b.lake.Close() }
@@ -139,24 +139,53 @@ func (b *Backend) Batch(ctx context.Context, r web.BatchRequest) (*web.BatchRepo
 		}
 		return b.report(&batch.Report{Run: *run}), nil
 	case r.Publish != "":
-		return b.noteBatch(b.batch.Publish(ctx, r.Publish))
+		rep, err := b.batch.Publish(ctx, r.Publish)
+		return b.noteBatch(ctx, rep, err)
 	}
-	return b.noteBatch(b.batch.Whole(ctx))
+	rep, err := b.batch.Whole(ctx)
+	return b.noteBatch(ctx, rep, err)
 }
 
-// noteBatch keeps how a run ended, for the status.
-func (b *Backend) noteBatch(rep *batch.Report, err error) (*web.BatchReport, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// batchObject is how the last run ended, for the status of every process.
+const batchObject = "batch.json"
+
+func (b *Backend) noteBatch(ctx context.Context, rep *batch.Report, err error) (*web.BatchReport, error) {
+	out := &web.BatchReport{Started: time.Now().UTC()}
+	switch {
+	case errors.Is(err, context.Canceled):
+		return nil, err
+	case err != nil:
+		out.Error = err.Error()
+	default:
+		out = b.report(rep)
+	}
+	text, e := json.Marshal(out)
+	if e == nil {
+		e = b.lake.Objects().Put(context.WithoutCancel(ctx), batchObject, text)
+	}
+	if e != nil {
+		b.log.Warn("cannot note how the batch ended", "error", e)
+	}
 	if err != nil {
-		if !errors.Is(err, context.Canceled) {
-			b.lastBatch = &web.BatchReport{Error: err.Error(), Started: time.Now()}
-		}
 		return nil, err
 	}
-	b.lastBatch = b.report(rep)
-	b.drift, b.failing = maps.Clone(b.lastBatch.Drift), slices.Clone(b.lastBatch.Tests)
-	return b.lastBatch, nil
+	return out, nil
+}
+
+// lastBatch is how the last run ended; nil: none did.
+func (b *Backend) lastBatch(ctx context.Context) (*web.BatchReport, error) {
+	text, err := b.lake.Objects().Get(ctx, batchObject)
+	if errors.Is(err, lake.ErrNoObject) {
+		return nil, nil
+	}
+	out := &web.BatchReport{}
+	if err == nil {
+		err = json.Unmarshal(text, out)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read how the last batch ended: %s: %w", batchObject, err)
+	}
+	return out, nil
 }
 
 func (b *Backend) report(rep *batch.Report) *web.BatchReport {

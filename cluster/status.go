@@ -43,19 +43,31 @@ func (b *Backend) Status(ctx context.Context) (*web.Status, error) {
 	if err := b.topics(ctx, s, record); err != nil {
 		return nil, err
 	}
+	if s.LastBatch, err = b.lastBatch(ctx); err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
-	s.BatchNow, s.LastBatch = b.batchNow, b.lastBatch
-	for _, n := range b.drift {
+	s.BatchNow = b.batchNow
+	b.mu.Unlock()
+	if last := s.LastBatch; last != nil {
+		b.batchProblems(s, last)
+	}
+	return s, b.models(ctx, s, m)
+}
+
+func (b *Backend) batchProblems(s *web.Status, last *web.BatchReport) {
+	for _, n := range last.Drift {
 		s.DriftRows += n
 	}
-	if len(b.failing) > 0 {
-		s.Problems = append(s.Problems, "data tests fail: "+strings.Join(b.failing, "; ")+": correct the model, or the test in its header")
+	if last.Error != "" {
+		s.Problems = append(s.Problems, "the last batch run failed: "+last.Error)
+	}
+	if len(last.Tests) > 0 {
+		s.Problems = append(s.Problems, "data tests fail: "+strings.Join(last.Tests, "; ")+": correct the model, or the test in its header")
 	}
 	if s.DriftRows > 0 {
-		s.Problems = append(s.Problems, fmt.Sprintf("drift: the stream was not what the last batch gave: see %s/lockstep/%s", b.config.Warehouse, "drift/"))
+		s.Problems = append(s.Problems, fmt.Sprintf("drift: the stream was not what batch run %s gave: see %s/lockstep/drift/%012d.json; what the batch published is served", last.Run, b.config.Warehouse, last.Manifest))
 	}
-	b.mu.Unlock()
-	return s, b.models(ctx, s, m)
 }
 
 func wholeNumber(text string) int64 {
@@ -145,18 +157,16 @@ func (b *Backend) models(ctx context.Context, s *web.Status, m *moment) error {
 	if err != nil {
 		s.Problems = append(s.Problems, fmt.Sprintf("the Thrift Server does not answer, rows are those of the published tables: %v", err))
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, model := range b.program.Models {
-		ms := web.ModelStatus{Model: model.Name, Materialized: string(model.Materialized), DriftRows: b.drift[model.Name]}
+		ms := web.ModelStatus{Model: model.Name, Materialized: string(model.Materialized)}
 		if c, ok := served[model.Name]; ok {
 			ms.Rows, ms.OverlayRows = c.rows, c.overlay
 		}
 		if stored(model) {
 			ms.Files = b.files(ctx, model.Name)
 		}
-		if b.lastBatch != nil {
-			ms.BatchSeconds = b.lastBatch.Models[model.Name]
+		if s.LastBatch != nil {
+			ms.BatchSeconds, ms.DriftRows = s.LastBatch.Models[model.Name], s.LastBatch.Drift[model.Name]
 		}
 		s.Models = append(s.Models, ms)
 	}

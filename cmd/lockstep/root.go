@@ -66,7 +66,7 @@ func (a *app) root() *cobra.Command {
 	root.SetCompletionCommandGroupID("project")
 	add(root, "run", a.runCommand(), a.queryCommand(), a.verifyCommand(), a.statusCommand())
 	add(root, "project", a.initCommand(), a.validateCommand(), a.testCommand(), a.graphCommand(), a.explainCommand())
-	add(root, "operate", a.doctorCommand(), a.replayCommand(), a.speedCommand(), a.batchCommand(), a.historyCommand(), a.rollbackCommand(), a.dlqCommand(), a.maintainCommand(),
+	add(root, "operate", a.doctorCommand(), a.replayCommand(), a.speedCommand(), a.serveCommand(), a.batchCommand(), a.historyCommand(), a.rollbackCommand(), a.dlqCommand(), a.maintainCommand(),
 		a.resetCommand(), a.renderCommand(), a.supersetCommand(), a.versionCommand())
 	a.noteStart(root)
 	return root

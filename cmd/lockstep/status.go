@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lockstep/cluster"
 	"lockstep/web"
 )
 
@@ -25,6 +26,12 @@ func (a *app) status(ctx context.Context) error {
 		s, err := b.Status(ctx)
 		if err != nil {
 			return err
+		}
+		if a.onCluster() {
+			if layer := a.layerStatus(ctx); layer != nil {
+				cluster.WithLayer(s, layer)
+				s.Started, running = layer.Started, true
+			}
 		}
 		if a.json {
 			return a.printJSON(struct {
