@@ -68,25 +68,34 @@ func installCommand() *cobra.Command {
 
 func upCommand(dir *string) *cobra.Command {
 	o := stack.Options{Log: slog.Default()}
-	var groups string
+	var groups, replay string
 	c := &cobra.Command{
 		Use: "up", Short: "Install, start and wait until every part answers", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.Dir, o.Groups = *dir, strings.Split(groups, ",")
+			if groups == "all" {
+				o.Groups = stack.Groups
+			}
 			s, err := stack.Up(c.Context(), o)
 			if s == nil || err != nil {
 				return err
+			}
+			if replay != "" {
+				if err := s.Fill(c.Context(), strings.Fields(replay)); err != nil {
+					return err
+				}
 			}
 			fmt.Printf("up; for a shell: eval \"$(cat %s/env)\"\n", s.Dir)
 			return nil
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&groups, "parts", stack.Core+","+stack.Spark, "groups of parts: "+strings.Join(stack.Groups, ","))
+	f.StringVar(&groups, "parts", stack.Core+","+stack.Spark, "groups of parts, or all: "+strings.Join(stack.Groups, ","))
 	f.IntVar(&o.FirstPort, "ports-from", 0, "the first port; the others follow (default: that of stack.yaml)")
 	f.BoolVar(&o.FreePorts, "free-ports", false, "ports that are free now")
 	f.StringVar(&o.Rendered, "rendered", "", "folder of what `lockstep render` made, for monitoring, airflow and superset")
-	f.StringVar(&o.Lockstep, "lockstep", "", "the lockstep program, for airflow")
+	f.StringVar(&o.Lockstep, "lockstep", "", "the lockstep program, for all groups but core and spark")
+	f.StringVar(&replay, "replay", "", "flags of lockstep replay, such as \"--scale 0.05\": fill the stack with data, a batch and Superset's dashboards")
 	return c
 }
 

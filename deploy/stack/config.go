@@ -52,6 +52,9 @@ type Access struct {
 	Database         string `yaml:"database"`
 	DatabaseUser     string `yaml:"database_user"`
 	DatabasePassword string `yaml:"database_password"`
+	Admin            string `yaml:"admin"` // of Airflow and Superset
+	AdminPassword    string `yaml:"admin_password"`
+	Secret           string `yaml:"secret"` // signs their sessions
 }
 
 // SparkConfig divides the worker between the applications: without a cap the

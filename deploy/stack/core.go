@@ -35,6 +35,18 @@ func (s *Stack) parts() []part {
 	if s.has(Spark) {
 		out = append(out, s.sparkMaster(), s.sparkWorker(), s.thrift())
 	}
+	if s.has(Lockstep) {
+		out = append(out, s.product()...)
+	}
+	if s.has(Monitoring) {
+		out = append(out, s.prometheus(), s.alertmanager())
+	}
+	if s.has(Airflow) {
+		out = append(out, s.airflow()...)
+	}
+	if s.has(Superset) {
+		out = append(out, s.superset())
+	}
 	return out
 }
 

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,8 +26,9 @@ type part struct {
 	ready func(context.Context) error // one try; nil: it answers
 	// settle makes what others expect of it, each time after it has started.
 	settle func(context.Context) error
-	within time.Duration // until it must answer
-	signal syscall.Signal
+	within time.Duration  // until it must answer
+	grace  time.Duration  // to stop in order; 0: the usual one
+	signal syscall.Signal // that asks it to; 0: SIGTERM
 }
 
 // process is how a part is executed.
@@ -38,7 +40,7 @@ type process struct {
 	cred *syscall.Credential // nil: as we are
 }
 
-// grace is how long a part may take to stop in order.
+// grace is how long a part usually may take to stop in order.
 const grace = 20 * time.Second
 
 // startAll starts the parts that do not run, then waits for each.
@@ -134,9 +136,10 @@ func (s *Stack) stopAll(ctx context.Context, parts []part) error {
 			}
 		}
 	}
-	deadline := time.Now().Add(grace)
+	began := time.Now()
 	var errs []error
 	for _, p := range parts {
+		deadline := began.Add(max(p.grace, grace))
 		for s.PID(p.name) != 0 && time.Now().Before(deadline) && ctx.Err() == nil {
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -297,6 +300,23 @@ func get(ctx context.Context, url string) error {
 		return fmt.Errorf("%s answers %s", url, resp.Status)
 	}
 	return nil
+}
+
+// getJSON asks an address for JSON.
+func getJSON(ctx context.Context, url string, v any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(v)
 }
 
 // dial checks that somebody listens.

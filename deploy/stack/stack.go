@@ -24,7 +24,7 @@ type Options struct {
 	FreePorts bool     // free ports of the system instead; they are kept in Dir
 	Cache     string   // default: CacheDir
 	Rendered  string   // folder of what `lockstep render` made, for monitoring, airflow and superset
-	Lockstep  string   // the lockstep program that Airflow's tasks call; default: one in PATH
+	Lockstep  string   // the lockstep program, which the group lockstep runs and which renders
 	Log       *slog.Logger
 }
 
@@ -61,6 +61,9 @@ func Up(ctx context.Context, o Options) (*Stack, error) {
 		return s, err
 	}
 	if err := s.prepare(); err != nil {
+		return s, err
+	}
+	if err := s.render(ctx); err != nil {
 		return s, err
 	}
 	var waves [][]part
