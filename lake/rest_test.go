@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,9 +31,9 @@ type restServer struct {
 // openFake opens a lake on the local disk by way of a REST catalog.
 func openFake(t testing.TB) (*Lake, *restServer) {
 	t.Helper()
-	dir, fs := t.TempDir(), newTableFS()
+	dir, disk := t.TempDir(), newTableFS()
 	l := newLake(dir, Options{})
-	cat, err := openSQLite(context.Background(), filepath.Join(dir, "catalog.db"), filepath.Join(dir, "warehouse"), fs, l.hook)
+	cat, err := openSQLite(context.Background(), filepath.Join(dir, "catalog.db"), filepath.Join(dir, "warehouse"), disk, l.hook)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,11 +49,11 @@ func openFake(t testing.TB) (*Lake, *restServer) {
 	mux.HandleFunc("DELETE /v1/namespaces/{ns}/tables/{table}", s.drop)
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() { server.Close(); cat.close() })
-	rest, err := openREST(context.Background(), RESTConfig{Catalog: server.URL}, fs, l.hook)
+	rest, err := openREST(context.Background(), RESTConfig{Catalog: server.URL}, disk, l.hook)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.cat, l.files, l.objects = rest, fs, folder{dir, l.hook}
+	l.cat, l.files, l.objects = rest, disk, folder{dir, l.hook}
 	t.Cleanup(func() { l.Close() })
 	return l, s
 }
@@ -237,7 +239,7 @@ func TestRESTWriters(t *testing.T) {
 	for done := int64(0); done < rows; {
 		b := writers[rnd.IntN(2)]
 		if happens := rnd.IntN(2) == 0; rnd.IntN(3) == 0 {
-			answers := []func(http.ResponseWriter){hangUp, status(500), status(409), status(403)}
+			answers := []func(http.ResponseWriter){hangUp, status(500), status(409)}
 			answer := answers[rnd.IntN(len(answers))]
 			s.fault = func(w http.ResponseWriter, commit func() error) {
 				if happens {
@@ -256,8 +258,6 @@ func TestRESTWriters(t *testing.T) {
 			_, err := b.Append(ctx, batches, position(to, to))
 			if errors.Is(err, ErrConflict) || errors.Is(err, ErrUnknownOutcome) {
 				_, err = b.Reload(ctx)
-			} else if err != nil && strings.Contains(err.Error(), "forbidden") {
-				_, err = b.Reload(ctx) // a 403 is no outcome to trust once the commit was made: only this server does that
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -324,6 +324,7 @@ func TestRESTLake(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	files, _ := size(t, l, "gold/t")
-	equal(t, "files left", files, 0)
+	if _, err := os.Stat(filepath.Join(l.dir, "warehouse", "gold", "t")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("files of a table that was dropped: %v", err)
+	}
 }
