@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 // up gives the stack of this run with the groups of parts running.
-func up(t *testing.T, groups ...string) *stack.Stack {
+func up(t testing.TB, groups ...string) *stack.Stack {
 	t.Helper()
 	shared.Lock()
 	defer shared.Unlock()
@@ -60,7 +60,7 @@ func up(t *testing.T, groups ...string) *stack.Stack {
 	return shared.stack
 }
 
-func open(t *testing.T) (s *stack.Stack, own bool) {
+func open(t testing.TB) (s *stack.Stack, own bool) {
 	t.Helper()
 	if dir := os.Getenv("LOCKSTEP_STACK"); dir != "" {
 		s, err := stack.Load(dir)
@@ -82,7 +82,7 @@ func open(t *testing.T) (s *stack.Stack, own bool) {
 
 // settings are the stack's addresses as environment cluster of the bundled
 // project has them.
-func settings(t *testing.T, s *stack.Stack) *cluster.Config {
+func settings(t testing.TB, s *stack.Stack) *cluster.Config {
 	t.Helper()
 	p, err := project.Load(os.DirFS("../../examples/olist"))
 	if err != nil {

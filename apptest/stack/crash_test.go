@@ -1,0 +1,150 @@
+//go:build stack
+
+package stack_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"lockstep/examples/olist"
+	"lockstep/project"
+)
+
+// TestCrashes kills, in the middle of a run, a node of Kafka, the executors of
+// the stream, its driver, the Thrift Server under a batch, and the object store.
+// All go on or are started again; nothing is lost, nothing is twice, and the
+// rows are those of the same events in one process.
+func TestCrashes(t *testing.T) {
+	s := up(t, "core", "spark")
+	source := []string{"--scale", "0.02"}
+	local, cloud := embedded(t), onStack(t, s)
+	local.must(append([]string{"run", "--once", "--speed", "max", "--listen", "127.0.0.1:0", "--kafka", "127.0.0.1:0", "--registry", "127.0.0.1:0"}, source...)...)
+
+	ctx := context.Background()
+	try := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	stream := cloud.start("speed")
+	send := cloud.start(append([]string{"replay", "--speed", "250000"}, source...)...) // some four minutes
+	cloud.stepReached(stream, 2)
+
+	try("kill a node of Kafka", s.Kill("kafka-2"))
+	cloud.stepReached(stream, cloud.status().Step+2)
+	try("start it again", s.Start(ctx, "kafka-2"))
+
+	_, err := s.KillExecutors()
+	try("kill the executors", err)
+	cloud.stepReached(stream, cloud.status().Step+2)
+
+	stream.kill()
+	stream = cloud.start("speed")
+	cloud.stepReached(stream, cloud.status().Step+2)
+
+	batch := cloud.start("batch")
+	eventually(t, commandTime, "the batch has begun", func() bool { return cloud.status().Step > 0 })
+	try("kill the Thrift Server", s.Kill("thrift"))
+	try("start it again", s.Start(ctx, "thrift"))
+	eventually(t, commandTime, "the batch ends", batch.ended)
+	cloud.must("batch") // goes on with what the other left, or begins anew
+
+	try("kill the object store", s.Kill("minio"))
+	try("start it again", s.Start(ctx, "minio"))
+	if stream.ended() {
+		t.Fatalf("the stream ended with the object store:\n%s", tail(stream.log.String()))
+	}
+	eventually(t, commandTime, "the source is at its end", send.ended)
+	if code := send.ProcessState.ExitCode(); code != 0 {
+		t.Fatalf("replay: exit %d\n%s", code, tail(send.log.String()))
+	}
+	cloud.caughtUp(stream)
+	cloud.sameAsLog()
+	cloud.must("verify")
+	cloud.must("batch")
+	for _, table := range tables(t) {
+		compareRows(t, table, local.rows(table, "batch"), cloud.rows(table, "serving"))
+	}
+}
+
+// sameAsLog compares bronze with the log, record by record: each is there once.
+func (x *site) sameAsLog() {
+	x.t.Helper()
+	p, err := project.Load(olist.FS)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	for _, src := range p.Sources {
+		var r struct {
+			Rows [][]float64 `json:"rows"`
+		}
+		x.mustJSON(&r, "query", "SELECT _partition, _offset FROM "+src.Table())
+		have := map[[2]int64]int{}
+		for _, row := range r.Rows {
+			have[[2]int64{int64(row[0]), int64(row[1])}]++
+		}
+		n := 0
+		x.eachRecord(src.Topic, func(r *kgo.Record) {
+			n++
+			if at := [2]int64{int64(r.Partition), r.Offset}; have[at] != 1 {
+				x.t.Errorf("%s: the record at partition %d, offset %d is %d times in bronze", src.Topic, at[0], at[1], have[at])
+			}
+		})
+		if len(have) != n {
+			x.t.Errorf("%s: bronze has %d records, the log %d", src.Topic, len(have), n)
+		}
+	}
+}
+
+// eachRecord reads a topic to its end.
+func (x *site) eachRecord(topic string, f func(*kgo.Record)) {
+	x.t.Helper()
+	opts, err := settings(x.t, up(x.t, "core")).KafkaOptions()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	defer cl.Close()
+	left := x.ends(cl, topic)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	for len(left) > 0 {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			x.t.Fatalf("topic %s: %v", topic, err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			f(r)
+			if r.Offset+1 >= left[r.Partition] {
+				delete(left, r.Partition)
+			}
+		})
+	}
+}
+
+// ends are the next offsets of the partitions that hold records.
+func (x *site) ends(cl *kgo.Client, topic string) map[int32]int64 {
+	x.t.Helper()
+	offsets, err := kadm.NewClient(cl).ListEndOffsets(context.Background(), topic)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	out := map[int32]int64{}
+	offsets.Each(func(o kadm.ListedOffset) {
+		if o.Err != nil {
+			x.t.Fatal(o.Err)
+		}
+		if o.Offset > 0 {
+			out[o.Partition] = o.Offset
+		}
+	})
+	return out
+}
