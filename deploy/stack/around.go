@@ -222,25 +222,24 @@ func (s *Stack) airflowEnv() []string {
 		"AIRFLOW__API__WORKERS=1", "AIRFLOW__API__BASE_URL="+s.url("airflow", ""), "AIRFLOW__CORE__EXECUTION_API_SERVER_URL="+s.url("airflow", "/execution/"),
 		"AIRFLOW__API_AUTH__JWT_SECRET="+a.Secret, "AIRFLOW__API__SECRET_KEY="+a.Secret,
 		"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS="+a.Admin+":admin", "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE="+s.path("airflow", "passwords.json"),
-		fmt.Sprint("AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT=", s.Port("airflow-logs")), "AIRFLOW__LOGGING__WORKER_LOG_SERVER_HOST=127.0.0.1",
 		"PATH="+s.cached("venv", "airflow", "bin")+":"+os.Getenv("PATH"))
 }
 
-func (s *Stack) airflowPart(name, verb string, wave int, settle func(context.Context) error) part {
+func (s *Stack) airflowPart(name string, wave int, args ...string) part {
 	program := s.cached("venv", "airflow", "bin", "airflow")
-	return part{name: name, port: "airflow", wave: wave, within: 5 * time.Minute, settle: settle,
+	return part{name: name, port: "airflow", wave: wave, within: 5 * time.Minute,
 		start: func() (process, error) {
-			return process{path: program, args: []string{verb}, env: s.airflowEnv()}, s.prepareAirflow(program)
+			return process{path: program, args: args, env: s.airflowEnv()}, s.prepareAirflow(program)
 		},
 	}
 }
 
 func (s *Stack) airflow() []part {
-	api := s.airflowPart("airflow-api", "api-server", 8, nil)
+	api := s.airflowPart("airflow-api", 8, "api-server")
 	api.ready = func(ctx context.Context) error { return get(ctx, s.url("airflow", "/api/v2/version")) }
-	scheduler := s.airflowPart("airflow-scheduler", "scheduler", 9, nil)
+	scheduler := s.airflowPart("airflow-scheduler", 9, "scheduler", "--skip-serve-logs") // the API server reads the files
 	scheduler.ready = func(ctx context.Context) error { return s.airflowHealth(ctx, "scheduler") }
-	processor := s.airflowPart("airflow-dags", "dag-processor", 9, nil)
+	processor := s.airflowPart("airflow-dags", 9, "dag-processor")
 	processor.ready = func(ctx context.Context) error { return s.airflowHealth(ctx, "dag_processor") }
 	return []part{api, scheduler, processor}
 }
