@@ -46,7 +46,7 @@ class App:
         self.id = f"{int(time.time())}-{uuid.uuid4().hex[:8]}"
         self.lock = threading.Lock()  # one batch at a time
         self.out = threading.Lock()
-        self.stopping, self.query = False, None
+        self.stopping, self.query, self.parent = False, None, os.getppid()
         self.pending = collections.defaultdict(collections.deque)  # by (topic, partition), until they are judged
         self.waiting, self.stopped = {}, {}  # by topic: why
         self.kill, _, times = os.environ.get("LOCKSTEP_KILL", "").partition(":")
@@ -59,12 +59,22 @@ class App:
             print(json.dumps({"event": event, **more}, separators=(",", ":")), flush=True)
 
     def hook(self, point):
-        """A named point at which a test ends the process and its JVM at once."""
-        if point == self.kill:
+        """A named point at which a test ends the process and its JVM, once."""
+        if point != self.kill:
+            return
+        with self.out:
             self.kill_in -= 1
-            if self.kill_in == 0:
+            mark = os.path.join(self.config["dir"], f"killed-{self.kill}")
+            if self.kill_in == 0 and not os.path.exists(mark):
+                open(mark, "w").close()
                 os.kill(os.getppid(), signal.SIGKILL)
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def supervised(self):
+        """Ends the process where whoever started it is gone: another one may be
+        at work already."""
+        if os.getppid() != self.parent or self.config.get("supervisor") and not alive(self.config["supervisor"]):
+            os._exit(AGAIN)
 
     # Start: what is there.
 
@@ -327,6 +337,7 @@ class App:
         seconds["bronze"] = time.monotonic() - began
 
     def append_bronze(self, topic, rows, ends):
+        self.supervised()
         table, known = self.plan.topics[topic].table, self.position[topic]
         target = self.judge.targets[topic]
         width = len(target.columns)
@@ -372,6 +383,7 @@ class App:
         self.report(step, counts, dead, newest, seconds, log_rows or {})
 
     def commit_step(self, step, ends, counts, dead, newest, seconds):
+        self.supervised()
         began, number = time.monotonic(), self.step + 1
         for name, more in (("accepted", counts), ("dead", dead)):
             for topic, n in more.items():
@@ -467,9 +479,7 @@ class App:
         progress = self.query.lastProgress if self.query else None
         if progress is None:
             return {}
-        source = progress["sources"][0] if isinstance(progress, dict) else progress.sources[0]
-        ends = source["endOffset"] if isinstance(source, dict) else source.endOffset
-        return (json.loads(ends) if isinstance(ends, str) else ends) or {}
+        return json.loads(progress.json)["sources"][0]["endOffset"] or {}
 
     # The stream.
 
@@ -503,7 +513,6 @@ class App:
             print(f"cannot remove old checkpoints: {brief(e)}", file=sys.stderr)
 
     def run(self):
-        parent, supervisor = os.getppid(), self.config.get("supervisor")
         self.start()
         self.stream()
         self.tell("running", step=self.step, manifest=self.manifest_id)
@@ -511,8 +520,7 @@ class App:
         every = 0.5 if self.config.get("until_idle") else 2.0
         while not os.path.exists(self.config["stop"]):
             time.sleep(0.2)
-            if os.getppid() != parent or supervisor and not alive(supervisor):
-                os._exit(AGAIN)
+            self.supervised()
             if self.query and not self.query.isActive:
                 e = self.query.exception()
                 raise RuntimeError(f"the stream has ended: {brief(e)}")
