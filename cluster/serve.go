@@ -113,7 +113,7 @@ func (s *Serving) Status(ctx context.Context) (*web.Status, error) {
 // WithLayer puts what only the running speed layer knows into a status: rates,
 // lag, times, and what stopped.
 func WithLayer(s, layer *web.Status) {
-	s.Freshness = layer.Freshness
+	s.Freshness, s.FromBronze = layer.Freshness, layer.FromBronze
 	s.NotReady = append(s.NotReady, layer.NotReady...)
 	s.Ready = s.Ready && layer.Ready
 	s.Problems = append(s.Problems, layer.Problems...)
@@ -124,7 +124,7 @@ func WithLayer(s, layer *web.Status) {
 	for i := range s.Topics {
 		t := &s.Topics[i]
 		if l, ok := topics[t.Topic]; ok {
-			t.Rate, t.Stopped, t.DeadTotal, t.Bytes = l.Rate, l.Stopped, l.DeadTotal, l.Bytes
+			t.Rate, t.Stopped, t.DeadTotal, t.Bytes, t.LagSeconds = l.Rate, l.Stopped, l.DeadTotal, l.Bytes, l.LagSeconds
 		}
 	}
 	models := map[string]web.ModelStatus{}
@@ -134,7 +134,7 @@ func WithLayer(s, layer *web.Status) {
 	for i := range s.Models {
 		m := &s.Models[i]
 		if l, ok := models[m.Model]; ok {
-			m.StepSeconds, m.StepTotal, m.RowsOut = l.StepSeconds, l.StepTotal, l.RowsOut
+			m.StepSeconds, m.StepTotal, m.RowsIn, m.RowsOut = l.StepSeconds, l.StepTotal, l.RowsIn, l.RowsOut
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type Speed struct {
 	options SpeedOptions
 	started time.Time
 	fresh   speed.Freshness
+	lags    web.LagAge
 
 	mu     sync.Mutex
 	last   spark.Event // of kind step
@@ -62,7 +64,7 @@ type rated struct {
 
 type modelCount struct {
 	seconds, total float64
-	out            int64
+	in, out        int64
 }
 
 // NewSpeed makes a speed layer; Run starts it.
@@ -205,7 +207,10 @@ func (s *Speed) note(e spark.Event) {
 		s.options.Log.Error("a topic cannot be read", "topic", e.Topic, "error", e.Message)
 	case "failed":
 		s.options.Log.Error("the speed layer failed", "error", e.Message)
+	case "status":
+		s.noteLag(e)
 	case "step":
+		s.fresh.ObserveSinceJudged(e.Seconds["step"]+e.Seconds["speed"], e.Rows)
 		served := time.UnixMicro(int64(e.Time * 1e6))
 		for _, age := range e.Ages {
 			s.fresh.ObserveAge(age[0], int64(age[1]), served)
@@ -214,6 +219,31 @@ func (s *Speed) note(e spark.Event) {
 	if s.options.Progress != nil {
 		s.options.Progress(e)
 	}
+}
+
+// noteLag tells how far each topic is, by numbers of records: the application
+// does not tell offsets.
+func (s *Speed) noteLag(e spark.Event) {
+	for topic, lag := range e.Lag {
+		read := e.Totals["accepted"][topic] + e.Totals["dead"][topic]
+		s.lags.Observe(topic, 0, read, read+lag, time.Now())
+	}
+}
+
+// rowsIn counts the changed rows of what a model reads.
+func (s *Speed) rowsIn(model string, e spark.Event) (n int64) {
+	m := s.options.Program.Model(model)
+	if m == nil {
+		return 0
+	}
+	for _, table := range m.Reads {
+		if topic, isBronze := strings.CutPrefix(table, "bronze."); isBronze {
+			n += e.Accepted[topic]
+		} else if c := e.Changed[table]; len(c) == 2 {
+			n += c[1]
+		}
+	}
+	return n
 }
 
 // count adds a step to the counters; the lock is held.
@@ -239,6 +269,7 @@ func (s *Speed) count(e spark.Event) {
 			s.models[name] = m
 		}
 		m.seconds, m.total = seconds, m.total+seconds
+		m.in += s.rowsIn(name, e)
 		if c := e.Changed[name]; len(c) == 2 {
 			m.out += c[1]
 		}
@@ -274,6 +305,8 @@ func (s *Speed) Status(context.Context) (*web.Status, error) {
 	out.Freshness.P50, out.Freshness.P99, out.Freshness.Count = s.fresh.Quantiles()
 	counts, sum := s.fresh.Histogram()
 	out.Freshness.Since = web.NewHistogram(speed.Buckets, counts, sum)
+	counts, sum = s.fresh.SinceJudged()
+	out.FromBronze = web.NewHistogram(speed.Buckets, counts, sum)
 	if s.state != "running" {
 		out.NotReady = append(out.NotReady, "the speed layer is "+s.state)
 	}
@@ -296,7 +329,7 @@ func (s *Speed) describe(out *web.Status) {
 	now := time.Now()
 	for _, src := range s.options.Program.Project.Sources {
 		t := web.TopicStatus{Topic: src.Topic, Records: s.status.Totals["accepted"][src.Topic], Dead: s.status.Totals["dead"][src.Topic],
-			Lag: s.status.Lag[src.Topic], Stopped: s.status.Stopped[src.Topic]}
+			Lag: s.status.Lag[src.Topic], LagSeconds: s.lags.Seconds(src.Topic), Stopped: s.status.Stopped[src.Topic]}
 		if c := s.topics[src.Topic]; c != nil {
 			t.Rate, t.DeadTotal = c.rate(now), c.dead
 		}
@@ -305,7 +338,7 @@ func (s *Speed) describe(out *web.Status) {
 	for _, m := range s.options.Program.Models {
 		ms := web.ModelStatus{Model: m.Name, Materialized: string(m.Materialized)}
 		if c := s.models[m.Name]; c != nil {
-			ms.StepSeconds, ms.StepTotal, ms.RowsOut = c.seconds, c.total, c.out
+			ms.StepSeconds, ms.StepTotal, ms.RowsIn, ms.RowsOut = c.seconds, c.total, c.in, c.out
 		}
 		out.Models = append(out.Models, ms)
 	}

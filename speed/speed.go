@@ -139,6 +139,14 @@ func (f *Freshness) ObserveAge(seconds float64, records int64, served time.Time)
 	f.recent = f.recent[old:]
 }
 
+// ObserveSinceJudged notes records that are served so many seconds after they
+// came into bronze.
+func (f *Freshness) ObserveSinceJudged(seconds float64, records int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.step.add(seconds, records)
+}
+
 // Histogram gives the counts by bucket (the last is above all bounds) and the
 // sum of all seconds.
 func (f *Freshness) Histogram() (counts []uint64, sum float64) { return f.read(&f.produced) }
