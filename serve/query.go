@@ -72,6 +72,8 @@ func (s *Server) Query(ctx context.Context, sql, layer, at string) (*Rows, error
 			return nil, err
 		}
 		catalog = pinned.catalog
+	} else {
+		s.note(sql, time.Now())
 	}
 	var session *duckdb.Session
 	select {

@@ -33,6 +33,9 @@ type Config struct {
 	MemoryLimit int64  // bytes; 0: DuckDB's own
 	TempDir     string // where DuckDB spills
 	Readers     int    // queries at a time; 0: 4
+	// Warm is how often tables that are asked for are copied into memory anew,
+	// see warm.go; 0: 1 s, below 0: only when Warm is called.
+	Warm time.Duration
 }
 
 // Server is the serving layer of one state. Its methods may be called at the
@@ -52,6 +55,7 @@ type Server struct {
 	bronzeHold []func() // of those behind the bronze views
 	asOf       map[int64]*asOf
 	frozen     *frozen
+	warm       warm
 }
 
 type frozen struct {
@@ -117,14 +121,17 @@ func (s *Server) open(ctx context.Context) (err error) {
 	if err := s.writer.CreateSeeds(ctx, s.cfg.Program.Project); err != nil {
 		return err
 	}
-	return s.transaction(ctx, func() error { return s.takeOver(ctx, nil, 0, &Bronze{}) })
+	if err := s.transaction(ctx, func() error { return s.takeOver(ctx, nil, 0, &Bronze{}) }); err != nil {
+		return err
+	}
+	return s.startWarm(ctx)
 }
 
 // Close closes the database. Queries that still run fail.
 func (s *Server) Close() error {
+	errs := []error{s.stopWarm()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
 	for range cap(s.readers) {
 		select {
 		case r := <-s.readers:
@@ -196,12 +203,16 @@ func (s *Server) switchBase(ctx context.Context, m *lake.Manifest, step int64, b
 		if err := s.moveOverlay(ctx, generation, keep); err != nil {
 			return err
 		}
+		if err := s.dropCopies(ctx); err != nil {
+			return err
+		}
 		return s.takeOver(ctx, m, step, bronze)
 	})
 	if err != nil {
 		s.generation, s.base = generation, base
 		return fmt.Errorf("cannot serve manifest %d: %w", idOf(m), err)
 	}
+	s.forgetCopies()
 	s.step = step
 	return nil
 }
@@ -291,7 +302,7 @@ func (s *Server) takeOver(ctx context.Context, m *lake.Manifest, step int64, bro
 		}
 	}
 	releaseAll(s.holds)
-	s.holds = scans.holds
+	s.holds, s.warm.base = scans.holds, scans.sql
 	return s.writer.Exec(ctx, fmt.Sprintf("UPDATE memory.overlay.meta SET step = %d, manifest = %d, generation = %d", step, idOf(m), s.generation))
 }
 
@@ -393,6 +404,9 @@ func (s *Server) Apply(ctx context.Context, step int64, changes []duckdb.Changes
 		return fmt.Errorf("cannot serve step %d: %w", step, err)
 	}
 	s.step = step
+	for _, c := range changes {
+		s.warm.changed[c.Model] += c.Scopes.NumRows()
+	}
 	if s.pending != nil && s.pending.Step <= step {
 		b := *s.pending
 		s.pending = nil

@@ -111,7 +111,8 @@ type bench struct {
 	ends   map[int64]map[string]map[int32]int64
 }
 
-func newBench(t *testing.T) *bench {
+// newBench makes copies by hand, unless warm says how often they are looked at.
+func newBench(t *testing.T, warm time.Duration) *bench {
 	b := &bench{t: t, ctx: context.Background(), prog: compiled(t, plants), bronze: map[string]*lake.Bronze{}, wait: engine.Tables{}, all: engine.Tables{}, end: map[string]map[int32]int64{}, ends: map[int64]map[string]map[int32]int64{0: {}}}
 	dir := t.TempDir()
 	var err error
@@ -119,7 +120,7 @@ func newBench(t *testing.T) *bench {
 	b.ok(err)
 	b.stream, err = duckdb.Engine{}.Open(b.ctx, b.prog, filepath.Join(dir, "speed"), store.Options{})
 	b.ok(err)
-	b.server, err = serve.Open(b.ctx, serve.Config{Program: b.prog, Lake: b.lake})
+	b.server, err = serve.Open(b.ctx, serve.Config{Program: b.prog, Lake: b.lake, Warm: warm})
 	b.ok(err)
 	for _, s := range b.prog.Project.Sources {
 		b.bronze[s.Table()], err = b.lake.Bronze(b.ctx, s.Table(), s.Columns())
@@ -256,6 +257,19 @@ func columnsOf(p *compile.Program, table string) []project.Column {
 	return nil
 }
 
+// copies wants that many warm copies.
+func (b *bench) copies(want int64) {
+	b.t.Helper()
+	rows, err := b.server.Query(b.ctx, "SELECT count(*) FROM duckdb_tables() WHERE table_name LIKE '%_warm_%'", "", "")
+	b.ok(err)
+	defer rows.Release()
+	for rows.Next() {
+		if got := num(rows.RecordBatch().Column(0), 0); got != want {
+			b.t.Fatalf("there are %d copies, not %d", got, want)
+		}
+	}
+}
+
 // expires wants upkeep to leave of a bronze table what is served and what a
 // manifest names, not every snapshot that was served once.
 func (b *bench) expires() {
@@ -274,14 +288,29 @@ func (b *bench) expires() {
 // TestServedIsRecomputed holds, over random histories with commits and batch
 // runs in between, that every query is what a full recompute gives at its step.
 func TestServedIsRecomputed(t *testing.T) {
+	t.Run("copies by hand", func(t *testing.T) { servedIsRecomputed(t, -1) })
+	t.Run("copies beside", func(t *testing.T) { servedIsRecomputed(t, time.Millisecond) })
+}
+
+func servedIsRecomputed(t *testing.T, warm time.Duration) {
 	seed := uint64(time.Now().UnixNano()) >> 12
 	t.Logf("seed %d", seed)
-	b := newBench(t)
+	b := newBench(t, warm)
 	h := modeltest.Generate(b.prog, seed, 14, 10)
 	for i, s := range h.Steps {
 		n := int64(i + 1)
 		b.step(n, s.Events)
 		b.check(n)
+		if warm < 0 && i%4 == 1 { // on copies, which the next steps change
+			b.ok(b.server.Warm(b.ctx, time.Now()))
+			b.copies(3)
+			b.check(n)
+		}
+		if warm < 0 && i%4 == 3 {
+			b.ok(b.server.Warm(b.ctx, time.Now().Add(time.Hour)))
+			b.copies(0)
+			b.check(n)
+		}
 		if i%3 == 1 {
 			b.commit(n)
 			b.check(n)

@@ -10,10 +10,10 @@ columns:
   - {name: lng, type: double, description: "Longitude of the postal code area in degrees, east positive.", data_tests: [not_null]}
 */
 WITH party AS (
-  SELECT c.order_id, 'customer' AS user_type, c.customer_id AS user_id
+  SELECT DISTINCT c.order_id, 'customer' AS user_type, c.customer_id AS user_id
   FROM gold.fact_order_detail c
-  UNION
-  SELECT s.order_id, 'seller' AS user_type, s.seller_id AS user_id
+  UNION ALL
+  SELECT DISTINCT s.order_id, 'seller' AS user_type, s.seller_id AS user_id
   FROM gold.fact_order_detail s
 )
 SELECT p.order_id, p.user_type, p.user_id, u.lat, u.lng

@@ -14,12 +14,16 @@ columns:
   - {name: carrier_delivery_delay_days, type: int, description: "Days by which the carrier got it after the shipping limit; negative: before."}
   - {name: customer_delivery_delay_days, type: int, description: "Days by which the customer got it after the estimate; positive: late, negative: early."}
 */
-WITH delivered AS (
-  SELECT DISTINCT d.order_id, d.product_id, d.category,
+WITH held AS (
+  SELECT DISTINCT d.order_id, d.product_id, d.category
+  FROM gold.fact_order_detail d
+),
+delivered AS (
+  SELECT h.order_id, h.product_id, h.category,
     substring(cast(l.delivered_customer AS string), 1, 7) AS sales_period,
     l.purchase_to_approval_days, l.approval_to_carrier_days, l.carrier_to_customer_days, l.carrier_delivery_delay_days, l.customer_delivery_delay_days
-  FROM gold.fact_order_detail d
-  JOIN gold.fact_order_lead_days l ON d.order_id = l.order_id
+  FROM held h
+  JOIN gold.fact_order_lead_days l ON h.order_id = l.order_id
   WHERE l.delivered_customer IS NOT NULL
 )
 SELECT d.order_id, d.product_id, d.category, d.sales_period, s.portfolio_group,

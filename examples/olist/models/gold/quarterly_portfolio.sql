@@ -21,13 +21,20 @@ WITH delivered AS (
     substring(d.sales_period, 1, 4) || '-Q' || cast(quarter(cast(d.sales_period || '-01' AS date)) AS string) AS quarter
   FROM gold.delivered_order_product d
 ),
-total AS (
-  SELECT d.product_id, d.category, d.quarter,
-    count(DISTINCT d.order_id) AS order_count,
-    cast(sum(d.quantity) AS bigint) AS total_sales_quantity,
-    cast(sum(d.amount) AS decimal(18,2)) AS total_sales_amount
+held AS (
+  SELECT d.order_id, d.product_id, d.category, d.quarter,
+    cast(sum(d.quantity) AS bigint) AS quantity,
+    cast(sum(d.amount) AS decimal(18,2)) AS amount
   FROM delivered d
-  GROUP BY d.product_id, d.category, d.quarter
+  GROUP BY d.order_id, d.product_id, d.category, d.quarter
+),
+total AS (
+  SELECT h.product_id, h.category, h.quarter,
+    count(*) AS order_count,
+    cast(sum(h.quantity) AS bigint) AS total_sales_quantity,
+    cast(sum(h.amount) AS decimal(18,2)) AS total_sales_amount
+  FROM held h
+  GROUP BY h.product_id, h.category, h.quarter
 ),
 sales AS (
   SELECT t.product_id, t.category, t.quarter, t.order_count, t.total_sales_quantity, t.total_sales_amount,
