@@ -30,12 +30,15 @@ test-stack: build
 	go run ./deploy install
 	LOCKSTEP_BIN=$(CURDIR)/$(BIN) go test -tags "$(TAGS) stack" -count 1 -p 1 -timeout 80m $(TESTFLAGS) ./engine/spark/... ./apptest/stack/...
 
-# The whole stack of the cluster environment, on this machine, without docker.
+# The whole stack on this machine, without docker: engines, Lockstep itself and what
+# stands around them. STACK="--replay '--scale 0.02'" fills it; STACK_DIR is its folder.
+STACK_DIR ?= .lockstep-stack
+
 stack: build
-	go run ./deploy up $(STACK)
+	go run ./deploy up --dir $(STACK_DIR) --parts all --lockstep $(BIN) $(STACK)
 
 stack-down:
-	go run ./deploy down $(STACK)
+	go run ./deploy down --dir $(STACK_DIR)
 
 # Each figure stands beside its floor or peer; FIGURES="-only steps -history 1,10" chooses.
 bench: build
