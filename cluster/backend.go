@@ -42,8 +42,12 @@ type Backend struct {
 	started time.Time
 	number  atomic.Int64 // of scratch tables
 
+	countEvery time.Duration // how old counts of rows may be
+
 	mu       sync.Mutex
 	batchNow string
+	counts   map[string]counts
+	counted  time.Time
 }
 
 var _ web.Backend = (*Backend)(nil)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"lockstep/engine/spark"
 	"lockstep/web"
 )
 
@@ -13,14 +14,16 @@ import (
 // is asked for.
 type Serving struct {
 	*Backend
-	// Layer gives the status of the speed layer; nil, or nil from it: it is not
+	// layer gives the status of the speed layer; nil, or nil from it: it is not
 	// known here.
 	layer func(context.Context) *web.Status
+
+	server  spark.Server   // asked again by this loop: it need not wait
+	session *spark.Session // lost when the Thrift Server ends
 
 	mu     sync.Mutex
 	status *web.Status
 	views  error // why the views may not be there
-	made   int64 // how often they were made
 }
 
 var errNotYet = errors.New("the views of the Thrift Server are not made yet")
@@ -28,20 +31,26 @@ var errNotYet = errors.New("the views of the Thrift Server are not made yet")
 // NewServing makes a Serving; Run does the work. layer gives the status of the
 // speed layer, nil where it is not known.
 func NewServing(b *Backend, layer func(context.Context) *web.Status) *Serving {
-	// A keeper asks again by itself: it need not wait for a server that is away.
-	own := *b.options.Config
-	b.server = own.ThriftServer()
-	b.server.Wait = 0
-	return &Serving{Backend: b, layer: layer, views: errNotYet}
+	server := b.server
+	server.Wait = 0
+	b.countEvery = countEvery
+	return &Serving{Backend: b, layer: layer, server: server, views: errNotYet}
 }
 
+// How often the keeper looks. Rows are dear: Spark counts them.
 const (
 	viewsEvery  = 2 * time.Second
-	statusEvery = 10 * time.Second
+	statusEvery = 5 * time.Second
+	countEvery  = time.Minute
 )
 
 // Run keeps the views until ctx ends.
 func (s *Serving) Run(ctx context.Context) error {
+	defer func() {
+		if s.session != nil {
+			s.session.Close()
+		}
+	}()
 	var statusAt time.Time
 	for {
 		s.keep(ctx)
@@ -58,15 +67,13 @@ func (s *Serving) Run(ctx context.Context) error {
 }
 
 func (s *Serving) keep(ctx context.Context) {
-	made, err := s.keepViews(ctx)
+	made, err := s.look(ctx)
 	if ctx.Err() != nil {
 		return
 	}
 	s.mu.Lock()
 	before := s.views
-	if s.views = err; made && err == nil {
-		s.made++
-	}
+	s.views = err
 	s.mu.Unlock()
 	switch {
 	case err != nil && (before == nil || before.Error() != err.Error()):
@@ -74,6 +81,21 @@ func (s *Serving) keep(ctx context.Context) {
 	case made:
 		s.log.Info("made the views of the Thrift Server")
 	}
+}
+
+// look keeps the views over a session that lasts as long as the Thrift Server.
+func (s *Serving) look(ctx context.Context) (made bool, err error) {
+	if s.session == nil {
+		if s.session, err = s.server.Open(ctx, nil); err != nil {
+			return false, err
+		}
+	}
+	made, err = s.keepViews(ctx, s.session)
+	if err != nil { // lost, or forgotten by the server
+		s.session.Close()
+		s.session = nil
+	}
+	return made, err
 }
 
 func (s *Serving) refresh(ctx context.Context) {

@@ -150,12 +150,11 @@ func (b *Backend) logEnds(ctx context.Context) (map[string]map[int32]offsets, er
 	return out, nil
 }
 
-// models fills in the rows of each model: counted by Spark where it answers,
-// else those of the published tables.
+// models fills in the rows of each model, where Spark answers.
 func (b *Backend) models(ctx context.Context, s *web.Status, m *moment) error {
-	served, err := b.counted(ctx, m)
+	served, err := b.rows(ctx, m)
 	if err != nil {
-		s.Problems = append(s.Problems, fmt.Sprintf("the Thrift Server does not answer, rows are those of the published tables: %v", err))
+		s.Problems = append(s.Problems, fmt.Sprintf("the Thrift Server does not answer, how many rows are served is not known: %v", err))
 	}
 	for _, model := range b.program.Models {
 		ms := web.ModelStatus{Model: model.Name, Materialized: string(model.Materialized)}
@@ -175,9 +174,27 @@ func (b *Backend) models(ctx context.Context, s *web.Status, m *moment) error {
 
 type counts struct{ rows, overlay int64 }
 
-// counted counts the rows served of every table of a model, and those of them
+// rows are the counts of rows; they may be as old as countEvery says.
+func (b *Backend) rows(ctx context.Context, m *moment) (map[string]counts, error) {
+	b.mu.Lock()
+	have, at := b.counts, b.counted
+	b.mu.Unlock()
+	if have != nil && time.Since(at) < b.countEvery {
+		return have, nil
+	}
+	now, err := b.count(ctx, m)
+	if err != nil {
+		return have, err
+	}
+	b.mu.Lock()
+	b.counts, b.counted = now, time.Now()
+	b.mu.Unlock()
+	return now, nil
+}
+
+// count counts the rows served of every table of a model, and those of them
 // that the stream made, in one statement.
-func (b *Backend) counted(ctx context.Context, m *moment) (map[string]counts, error) {
+func (b *Backend) count(ctx context.Context, m *moment) (map[string]counts, error) {
 	server := b.server
 	server.Wait = 0
 	s, err := server.Open(ctx, nil)

@@ -62,41 +62,33 @@ func (b *Backend) refreshViews(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	return errors.Join(b.makeViews(ctx, s, m), s.Close())
+}
+
+// makeViews makes the views and notes of what, where that goes when they go.
+func (b *Backend) makeViews(ctx context.Context, s *spark.Session, m *moment) error {
 	n := b.served(m)
 	if err := n.create(ctx, s, ownCatalog, n.tables); err != nil {
 		return err
 	}
-	return b.markViews(ctx, s, b.generation(m))
-}
-
-// markViews notes of what the views are made, where it goes when they go.
-func (b *Backend) markViews(ctx context.Context, s *spark.Session, generation string) error {
 	if err := s.Exec(ctx, "CREATE NAMESPACE IF NOT EXISTS "+ownCatalog+".lockstep"); err != nil {
 		return err
 	}
-	return s.Exec(ctx, fmt.Sprintf("ALTER NAMESPACE %s.lockstep SET DBPROPERTIES (%s = %s)", ownCatalog, textSQL(viewsProperty), textSQL(generation)))
+	return s.Exec(ctx, fmt.Sprintf("ALTER NAMESPACE %s.lockstep SET DBPROPERTIES (%s = %s)", ownCatalog, textSQL(viewsProperty), textSQL(b.generation(m))))
 }
 
 // keepViews makes the views anew where they are gone, or of something else
 // than what is served. It says whether it did.
-func (b *Backend) keepViews(ctx context.Context) (bool, error) {
+func (b *Backend) keepViews(ctx context.Context, s *spark.Session) (bool, error) {
 	m, err := b.now(ctx)
 	if err != nil {
 		return false, err
 	}
-	s, err := b.server.Open(ctx, nil)
-	if err != nil {
-		return false, err
-	}
 	text, err := describe(ctx, s, ownCatalog+".lockstep")
-	if err := errors.Join(err, s.Close()); err != nil {
+	if err != nil || strings.Contains(text, b.generation(m)) {
 		return false, err
 	}
-	if strings.Contains(text, b.generation(m)) {
-		return false, nil
-	}
-	return true, b.refreshViews(ctx)
+	return true, b.makeViews(ctx, s, m)
 }
 
 // describe gives what Spark says of a namespace; empty: there is none.
