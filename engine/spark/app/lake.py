@@ -83,20 +83,24 @@ class Lake:
         properties = ", ".join(f"'{k}' = '{v}'" for k, v in PROPERTIES.items())
         self.spark.sql(f"CREATE TABLE IF NOT EXISTS {self.name(table)} ({listed}) USING iceberg TBLPROPERTIES ({properties})")
 
-    def bloom(self, table, columns):
+    def bloom(self, table, loaded, columns):
         """Has files written from now on hold filters by which look-ups pass
         over them."""
-        have, wanted = self.load(table).properties(), {"write.parquet.bloom-filter-max-bytes": "65536"}
-        wanted.update({f"write.parquet.bloom-filter-enabled.column.{c}": "true" for c in columns})
+        have, wanted = loaded.properties(), {"write.parquet.bloom-filter-max-bytes": "65536"}
+        wanted.update({f"write.parquet.bloom-filter-enabled.column.{STORED.get(c, c)}": "true" for c in columns})
         missing = {k: v for k, v in wanted.items() if have.get(k) is None}
         if columns and missing:
-            self.spark.sql(f"ALTER TABLE {self.name(table)} SET TBLPROPERTIES ({', '.join(f'{k!r} = {v!r}' for k, v in missing.items())})")
+            change = loaded.updateProperties()
+            for k, v in missing.items():
+                change.set(k, v)
+            change.commit()
 
-    def columns(self, table):
-        """The columns of a table, in order, as (own name, Spark's type)."""
-        fields = self.spark.table(self.name(table)).schema.fields
+    @staticmethod
+    def columns(loaded):
+        """The columns of a table, in order, by their own names."""
         own = {stored: name for name, stored in STORED.items()}
-        return [Column(own.get(f.name, f.name), {"timestamp_ntz": "timestamp"}.get(f.dataType.simpleString(), f.dataType.simpleString())) for f in fields]
+        types = {"long": "bigint"}
+        return [Column(own.get(f.name(), f.name()), types.get(t := f.type().toString().replace(" ", ""), t)) for f in loaded.schema().columns()]
 
     def add_columns(self, table, columns):
         listed = ", ".join(f"{c.name} {'timestamp_ntz' if c.type == 'timestamp' else c.type} COMMENT 'added by a later schema of the topic'" for c in columns)

@@ -48,6 +48,7 @@ class App:
         self.out = threading.Lock()
         self.stopping, self.query, self.parent = False, None, os.getppid()
         self.pending = collections.defaultdict(collections.deque)  # by (topic, partition), until they are judged
+        self.started = False
         self.waiting, self.stopped = {}, {}  # by topic: why
         self.kill, _, times = os.environ.get("LOCKSTEP_KILL", "").partition(":")
         self.kill_in = int(times or 1)
@@ -79,6 +80,7 @@ class App:
     # Start: what is there.
 
     def start(self):
+        threading.Thread(target=self.watch, daemon=True).start()
         self.spark = open_session(f"lockstep-{self.plan.project}", catalog_settings(self.config))
         self.sql = SQL(self.spark, self.plan.seeds)
         self.lake = Lake(self.sql, self.config["warehouse"], self.id)
@@ -97,10 +99,20 @@ class App:
         self.letters = self.read_letters()
         self.catch_up()
 
+    def watch(self):
+        """Ends the process when that is asked for before the stream runs."""
+        while self.query is None and not self.started:
+            if os.path.exists(self.config["stop"]) and self.lock.acquire(timeout=1):
+                self.tell("ended", step=0)
+                os._exit(0)
+            self.supervised()
+            time.sleep(0.5)
+
     def read_positions(self):
         self.position, self.ids = {}, dict(self.record["topic_ids"]) if self.record else {}
-        loaded = list(self.pool.map(lambda t: (t.topic, self.lake.position(t.table)), self.plan.topics.values()))
-        for topic, p in loaded:
+        self.loaded = dict(self.pool.map(lambda t: (t.topic, self.lake.load(t.table)), self.plan.topics.values()))
+        for topic, loaded in self.loaded.items():
+            p = self.lake.position(self.plan.topics[topic].table, loaded)
             self.position[topic] = {int(k): v for k, v in p["offsets"].items()} if p else {}
             if p and p["topic_id"]:
                 self.ids[topic] = p["topic_id"]
@@ -110,13 +122,13 @@ class App:
         in their files on the columns that keys are made of."""
         targets = {}
         for topic in self.plan.topics.values():
-            known = {c.name for c in topic.fields + plans.LOG_COLUMNS}
-            targets[topic.topic] = Target(topic, [c for c in self.lake.columns(topic.table) if c.name not in known])
+            known, loaded = {c.name for c in topic.fields + plans.LOG_COLUMNS}, self.loaded.pop(topic.topic)
+            targets[topic.topic] = Target(topic, [c for c in self.lake.columns(loaded) if c.name not in known])
             table, wanted = self.plan.tables.get(topic.table), set()
             for r in self.plan.relations:
                 if r.table is table and r.kind != "model":
                     wanted.update(table.columns[at].name for key in r.indexes for at, _ in key.parts if at is not None and at < table.width)
-            self.lake.bloom(topic.table, sorted(wanted))
+            self.lake.bloom(topic.table, loaded, sorted(wanted))
         self.judge = Judge(targets, Schemas(self.registry), self.widen)
 
     def widen(self, topic, columns):
@@ -188,7 +200,8 @@ class App:
         begun = ours
         for ends, rows in self.slices(low, high):
             if any(rows.values()) or not begun and (stale or self.record):
-                self.take_step(rows, ends, {}, {}, None if begun else stale)
+                with self.lock:
+                    self.take_step(rows, ends, {}, {}, None if begun else stale)
                 begun = True
         self.ends = high
         self.tell("caught up", step=self.step, manifest=self.manifest_id)
@@ -393,13 +406,13 @@ class App:
                   "topic_ids": self.ids, **self.totals, "time": rfc3339(now)}
         if newest >= 0:
             record["newest"] = rfc3339(datetime.datetime.fromtimestamp(newest / 1000, datetime.timezone.utc))
-        before = self.record
+        text, before = json.dumps(record, separators=(",", ":")), self.record
 
         def check(loaded):
             if self.lake.last_step(loaded) != before:
                 raise Conflict("the speed table has a step that this driver did not take: another driver of this project writes to it")
-        self.lake.append(SPEED, self.speed_rows(step, number), {STEP: json.dumps(record, separators=(",", ":"))}, check)
-        self.record, self.step, self.ends = record, number, ends
+        self.lake.append(SPEED, self.speed_rows(step, number), {STEP: text}, check)
+        self.record, self.step, self.ends = json.loads(text), number, ends  # totals go on to change
         seconds["speed"] = time.monotonic() - began
 
     def speed_rows(self, step, number):
@@ -515,6 +528,7 @@ class App:
     def run(self):
         self.start()
         self.stream()
+        self.started = True
         self.tell("running", step=self.step, manifest=self.manifest_id)
         quiet, told = 0, 0.0
         every = 0.5 if self.config.get("until_idle") else 2.0
