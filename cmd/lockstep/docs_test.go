@@ -13,7 +13,7 @@ import (
 // one of the documents that users read.
 func TestReference(t *testing.T) {
 	operate, all := "", ""
-	for _, path := range []string{"../../docs/operate.md", "../../README.md", "../../docs/tutorial.md", "../../docs/project.md"} {
+	for _, path := range []string{"../../docs/operate.md", "../../README.md", "../../docs/tutorial.md", "../../docs/project.md", "../../docs/cluster.md", "../../docs/dashboards.md"} {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
