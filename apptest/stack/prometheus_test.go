@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -89,15 +90,16 @@ func (w *watched) posted(name, status string) *postedAlert {
 	return nil
 }
 
-// watch renders the configuration and starts both servers from it.
-func watch(t *testing.T, x *site) *watched {
+// watch renders the configuration, with more flags that say what to scrape, and
+// starts both servers from it.
+func watch(t *testing.T, x *site, more ...string) *watched {
 	t.Helper()
 	cache := software(t, stack.Monitoring)
 	w := &watched{t: t, web: local(freePort(t)), kafka: local(freePort(t))}
 	hook := httptest.NewServer(w)
 	t.Cleanup(hook.Close)
 	dir, alertmanager, prometheus := t.TempDir(), local(freePort(t)), local(freePort(t))
-	x.must("render", "prometheus", dir, "--lockstep", w.web, "--alertmanager", alertmanager, "--webhook", hook.URL, "--interval", "1s")
+	x.must(append([]string{"render", "prometheus", dir, "--lockstep", w.web, "--alertmanager", alertmanager, "--webhook", hook.URL, "--interval", "1s"}, more...)...)
 	deb := filepath.Join(cache, "deb/prometheus-alertmanager/usr")
 	// Debian's program reads a template of its package by an absolute path.
 	am := launch(t, "alertmanager", nil, "unshare", "-m", "sh", "-c",
@@ -197,6 +199,53 @@ func TestMonitoring(t *testing.T) {
 	w.asked(time.Minute, fmt.Sprintf(`lockstep_dead_letters{topic=%q} == 3`, topic))
 	if a := w.posted("LockstepDrift", "firing"); a != nil {
 		t.Errorf("drift: %+v", a)
+	}
+}
+
+// TestClusterMonitoring: Prometheus finds Lockstep and the parts of the real
+// stack, with every metric that an alert names; a node of Kafka that is killed
+// raises its alerts.
+func TestClusterMonitoring(t *testing.T) {
+	s := up(t, stack.Core, stack.Spark)
+	x := onStack(t, s)
+	at := func(ports ...string) string {
+		for i, name := range ports {
+			ports[i] = local(s.Port(name))
+		}
+		return strings.Join(ports, ",")
+	}
+	w := watch(t, x, "--kafka", at("kafka-1-jmx", "kafka-2-jmx", "kafka-3-jmx"), "--minio", at("minio"),
+		"--spark", at("spark-master-ui", "spark-worker-ui", "thrift-ui", "stream-ui"))
+	stream := x.start("speed")
+	serve := x.start("serve", "--listen", w.web)
+	x.must("replay", "--speed", "max", "--scale", "0.01")
+	x.caughtUp(stream)
+	x.must("batch")
+	for job, n := range map[string]int{"lockstep": 1, "kafka": 3, "minio": 1, "spark": 4} {
+		w.asked(3*time.Minute, fmt.Sprintf(`sum(up{job=%q}) == %d`, job, n))
+	}
+	if serve.ended() {
+		t.Fatalf("lockstep serve has ended:\n%s", tail(serve.log.String()))
+	}
+	for _, expr := range []string{
+		"lockstep:available == 1", "lockstep_step > 0", "lockstep_manifest > 0", "sum(lockstep_messages_total) > 0", "sum(lockstep_model_rows_out_total) > 0", "lockstep_bronze_to_silver_seconds_count > 0",
+		"sum(kafka_server_replicamanager_underreplicatedpartitions) == 0", "sum(kafka_controller_kafkacontroller_offlinepartitionscount) == 0",
+	} {
+		w.asked(2*time.Minute, expr)
+	}
+
+	if err := s.Kill("kafka-2"); err != nil {
+		t.Fatal(err)
+	}
+	w.asked(4*time.Minute, `ALERTS{alertname="KafkaBrokerDown",alertstate="firing"}`)
+	w.asked(4*time.Minute, `ALERTS{alertname="KafkaUnderReplicated"}`)
+	eventually(t, 3*time.Minute, "Alertmanager posts KafkaBrokerDown", func() bool { return w.posted("KafkaBrokerDown", "firing") != nil })
+	if err := s.Start(t.Context(), "kafka-2"); err != nil {
+		t.Fatal(err)
+	}
+	w.asked(5*time.Minute, "sum(kafka_server_replicamanager_underreplicatedpartitions) == 0")
+	if a := w.posted("LockstepDown", "firing"); a != nil {
+		t.Errorf("Lockstep goes on without a node of Kafka, but posted was %+v", a)
 	}
 }
 
