@@ -147,9 +147,10 @@ class App:
         self.base = self.base_of(self.manifest)
 
     def fits(self, manifest):
-        """Whether a manifest's tables are of this program's models."""
+        """Whether a manifest's tables are of this program's models; one that is
+        not named is empty."""
         prints = manifest.get("fingerprints") or {}
-        return all(prints.get(m) == f and m in (manifest.get("tables") or {}) for m, f in self.plan.fingerprints.items())
+        return all(prints.get(m) == f for m, f in self.plan.fingerprints.items())
 
     def base_of(self, manifest):
         if manifest is None:
@@ -338,8 +339,6 @@ class App:
             began = time.monotonic()
             self.kafka.write_letters(letters, lambda point: self.hook("in-" + point))
             self.hook("letters")
-            for l in letters:
-                self.letters[l[0]].add((l[1], l[2]))
             seconds["letters"] = time.monotonic() - began
 
     def write_bronze(self, rows, ends, seconds):
@@ -485,7 +484,8 @@ class App:
                 if not self.pending.get((topic, p)):  # Spark knows of places in the log that no record has
                     at = max(at, self.next[topic].get(p, 0), spark.get(topic, {}).get(str(p), 0))
                 lag[topic] += max(end - at, 0)
-        self.tell("status", step=self.step, manifest=self.manifest_id, base=self.base.step, lag=lag, waiting=self.waiting, stopped=self.stopped, totals=self.totals)
+        self.tell("status", step=self.step, manifest=self.manifest_id, base=self.base.step, lag=lag, waiting=dict(self.waiting), stopped=dict(self.stopped),
+                  totals={k: dict(v) for k, v in self.totals.items()})
         return sum(lag.values()) + sum(map(len, self.pending.values()))
 
     def spark_ends(self):
