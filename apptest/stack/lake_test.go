@@ -516,3 +516,58 @@ func TestLakeShape(t *testing.T) {
 		t.Errorf("Spark reads %s after Replace", got)
 	}
 }
+
+// TestLakeKilled: catalog and object store are killed in the middle of commits,
+// again and again; bronze holds every row once.
+func TestLakeKilled(t *testing.T) {
+	s := up(t, stack.Core)
+	l, ns := openLake(t)
+	ctx, name, columns := t.Context(), ns+".t", bronzeColumns(t)
+	b, err := l.Bronze(ctx, name, columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd, killed := rand.New(rand.NewPCG(seed, 0)), make(chan error, 1)
+	go func() {
+		for range 3 {
+			part := []string{"catalog", "minio"}[rnd.IntN(2)]
+			time.Sleep(time.Duration(2000+rnd.IntN(2000)) * time.Millisecond)
+			if err := errors.Join(s.Kill(part), s.Start(ctx, part)); err != nil {
+				killed <- fmt.Errorf("cannot start %s again: %w", part, err)
+				return
+			}
+		}
+		killed <- nil
+	}()
+	failures, said, deadline := 0, "", time.Now().Add(6*time.Minute)
+	appendOne := func() {
+		from := b.Position().Offsets[0]
+		_, err := b.Append(ctx, []arrow.RecordBatch{bronzeRows(t, columns, from, 3)}, position(from+3, from/3+1))
+		for err != nil {
+			if failures++; time.Now().After(deadline) {
+				t.Fatal(err)
+			}
+			if told := fmt.Sprintf("at offset %d: %.200v", from, err); told != said {
+				t.Log(told)
+				said = told
+			}
+			time.Sleep(200 * time.Millisecond) // as a caller backs off
+			_, err = b.Reload(ctx)
+		}
+	}
+	for over := false; !over; appendOne() {
+		select {
+		case err := <-killed:
+			if over = true; err != nil {
+				t.Fatal(err)
+			}
+		default:
+		}
+	}
+	if end := b.Position().Offsets[0]; int64(len(rowsOf(t, l, name, 0))) != end {
+		t.Errorf("%d rows up to offset %d", len(rowsOf(t, l, name, 0)), end)
+	}
+	t.Logf("%d failures on the way to offset %d", failures, b.Position().Offsets[0])
+}
