@@ -278,6 +278,7 @@ SQLALCHEMY_DATABASE_URI = "sqlite:///" + os.path.join(os.environ["SUPERSET_HOME"
 TALISMAN_ENABLED = False  # it would want https
 RATELIMIT_ENABLED = False
 FEATURE_FLAGS = {"ENABLE_TEMPLATE_PROCESSING": True}  # filters reach panels through other tables
+SUPERSET_WEBSERVER_TIMEOUT = 300  # seconds that a page waits for a chart; the first queries of a cold Spark are slow
 `
 
 func (s *Stack) supersetEnv() []string {
