@@ -37,6 +37,9 @@ func (in *Installer) Install(ctx context.Context, groups []string) error {
 		return err
 	}
 	defer unlock()
+	if err := in.system(ctx, groups); err != nil {
+		return err
+	}
 	for _, it := range in.items() {
 		if !slices.Contains(groups, it.group) {
 			continue

@@ -301,3 +301,15 @@ func TestInstallOnce(t *testing.T) {
 		t.Errorf("made %d times, %v", made, err)
 	}
 }
+
+// TestMissingTools: what is missing is named with the package that brings it.
+func TestMissingTools(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	missing, why := missingTools([]string{Core, Spark})
+	if !strings.Contains(strings.Join(missing, " "), "maven") || why == nil {
+		t.Errorf("missing are %v, %v", missing, why)
+	}
+	if missing, _ := missingTools([]string{Lockstep}); len(missing) != 0 {
+		t.Errorf("lockstep needs %v", missing)
+	}
+}
