@@ -210,6 +210,7 @@ func (s *Stack) thrift() part {
 				"--hiveconf", "hive.server2.thrift.port=" + strconv.Itoa(s.Port("thrift")),
 				"--hiveconf", "hive.server2.thrift.bind.host=127.0.0.1",
 				"--hiveconf", "hive.exec.scratchdir=" + s.path("spark", "tmp", "hive"),
+				"--hiveconf", "hive.exec.local.scratchdir=" + s.path("spark", "tmp"),
 				"--hiveconf", "hive.server2.logging.operation.enabled=false"}}, nil
 		},
 		ready: func(ctx context.Context) error { return dial(ctx, s.addr("thrift")) },
