@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -72,7 +73,8 @@ const (
 )
 
 const (
-	takenOverLimit = 3                // in a row, after which it is not a leftover of our own
+	takenOverLimit = 3                // within the time below, after which it is not a leftover of our own
+	takenOverTime  = 30 * time.Minute //
 	failureLimit   = 5                // in a row without a step, where the end is waited for
 	stopWait       = 3 * time.Minute  // for the batch that runs
 	longestPause   = 30 * time.Second // between two starts
@@ -93,11 +95,12 @@ func RunSpeed(ctx context.Context, c SpeedConfig) error {
 		return err
 	}
 	pause := time.Second
-	for failures, taken := 0, 0; ; {
+	var taken []time.Time
+	for failures := 0; ; {
 		s.moved = false
 		code, err := s.once(ctx)
 		if s.moved {
-			failures, taken, pause = 0, 0, time.Second
+			failures, pause = 0, time.Second
 		}
 		switch {
 		case err == nil && code == 0:
@@ -105,7 +108,8 @@ func RunSpeed(ctx context.Context, c SpeedConfig) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("the speed layer did not end by itself: %w", errors.Join(err, s.last))
 		case code == exitTakenOver:
-			if taken++; taken >= takenOverLimit {
+			taken = slices.DeleteFunc(append(taken, time.Now()), func(t time.Time) bool { return time.Since(t) > takenOverTime })
+			if len(taken) >= takenOverLimit {
 				return fmt.Errorf("%w: %w; end it, then start this one again", ErrTakenOver, s.last)
 			}
 		default:

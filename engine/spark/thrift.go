@@ -88,6 +88,7 @@ var Settings = map[string]string{
 	"spark.sql.ansi.enabled":                   "true",
 	"spark.sql.sources.partitionOverwriteMode": "static",
 	"spark.sql.variable.substitute":            "false",
+	"spark.sql.catalog.lake.cache-enabled":     "false", // others commit to the tables too
 }
 
 // Open opens a session with Settings and, over them, those given.

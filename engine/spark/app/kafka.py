@@ -114,7 +114,9 @@ class Kafka:
             consumer.assign(self.java_list(partitions.values()))
             consumer.seekToBeginning(self.java_list(partitions.values()))
             while any(consumer.position(p) < states[n][2][0] for n, p in partitions.items()):
-                for r in consumer.poll(self.jvm.java.time.Duration.ofMillis(200)):
+                found = consumer.poll(self.jvm.java.time.Duration.ofMillis(200)).iterator()
+                while found.hasNext():
+                    r = found.next()
                     at = {h.key(): bytes(h.value()) for h in r.headers().toArray() if h.key() in (PARTITION, OFFSET)}
                     if len(at) == 2:
                         out[r.topic()[len("dlq."):]].add((int(at[PARTITION]), int(at[OFFSET])))
@@ -130,28 +132,36 @@ class Kafka:
         for topic in {l[0] for l in letters}:
             self.make_letter_topic(letter_topic(topic))
         try:
-            self.producer.beginTransaction()
-            omit = set()
-            for attempt in range(2):
-                sent = [(n, self.producer.send(self.letter(l, n in omit))) for n, l in enumerate(letters) if attempt == 0 or n in omit]
-                self.producer.flush()
-                too_large = set()
-                for n, future in sent:
-                    try:
-                        future.get()
-                    except Exception as e:
-                        if "RecordTooLarge" not in str(e) or n in omit:
-                            raise
-                        too_large.add(n)
-                if not too_large:
-                    break
-                omit = too_large
+            omit = self.send_letters(letters, set())
+            if omit:  # the log finds them too large: they go without their values
+                self.producer.abortTransaction()
+                if self.send_letters(letters, omit):
+                    raise RuntimeError("the log takes no dead letter of this size, even without its value")
             hook("letters")
             self.producer.commitTransaction()
         except Exception as e:
             if any(s in str(e) for s in ("ProducerFenced", "InvalidProducerEpoch", "FencedInstance")):
                 raise Fenced("another driver of this project writes dead letters") from None
             raise
+
+    def send_letters(self, letters, omit):
+        """Begins a transaction with the letters, and names those that are too
+        large."""
+        self.producer.beginTransaction()
+        sent = [(n, self.producer.send(self.letter(l, n in omit))) for n, l in enumerate(letters)]
+        self.producer.flush()
+        too_large, other = set(), None
+        for n, future in sent:
+            try:
+                future.get()
+            except Exception as e:
+                if "RecordTooLarge" in str(e):
+                    too_large.add(n)
+                else:
+                    other = e
+        if other is not None and not too_large:
+            raise other
+        return too_large
 
     def make_letter_topic(self, name):
         """Makes a topic that keeps its records for ever, larger ones than the

@@ -437,15 +437,16 @@ class App:
             parts[0] += " WHERE false"
         return self.spark.sql(" UNION ALL ".join(parts))
 
-    def follow_manifest(self, every=1.0):
+    def follow_manifest(self, every=2.0):
         """Takes a manifest over that was published since: the base moves up."""
         if time.monotonic() - self.checked < every:
             return
         self.checked = time.monotonic()
         newest = None
-        while (m := self.lake.manifest(self.manifest_id + 1)) is not None:
-            self.manifest_id += 1
-            newest = m if self.fits(m) and m["step"] >= self.base.step else newest
+        for id in self.lake.manifest_ids():
+            if id > self.manifest_id and (m := self.lake.manifest(id)) is not None:
+                self.manifest_id = id
+                newest = m if self.fits(m) and m["step"] >= self.base.step else newest
         if newest is None:
             return
         self.manifest, self.base = newest, self.base_of(newest)
