@@ -136,6 +136,7 @@ func (s *Serving) Status(ctx context.Context) (*web.Status, error) {
 // lag, times, and what stopped.
 func WithLayer(s, layer *web.Status) {
 	s.Freshness, s.FromBronze = layer.Freshness, layer.FromBronze
+	s.Commits, s.CommitSeconds = layer.Commits, layer.CommitSeconds
 	s.NotReady = append(s.NotReady, layer.NotReady...)
 	s.Ready = s.Ready && layer.Ready
 	s.Problems = append(s.Problems, layer.Problems...)

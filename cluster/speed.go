@@ -50,6 +50,9 @@ type Speed struct {
 	why    string      // it failed
 	topics map[string]*topicCount
 	models map[string]*modelCount
+
+	commits       int64 // of bronze
+	commitSeconds float64
 }
 
 type topicCount struct {
@@ -249,6 +252,7 @@ func (s *Speed) rowsIn(model string, e spark.Event) (n int64) {
 // count adds a step to the counters; the lock is held.
 func (s *Speed) count(e spark.Event) {
 	now := time.Now()
+	s.commits, s.commitSeconds = s.commits+1, s.commitSeconds+e.Seconds["bronze"]
 	for _, src := range s.options.Program.Project.Sources {
 		t := s.topics[src.Topic]
 		if t == nil {
@@ -307,6 +311,7 @@ func (s *Speed) Status(context.Context) (*web.Status, error) {
 	out.Freshness.Since = web.NewHistogram(speed.Buckets, counts, sum)
 	counts, sum = s.fresh.SinceJudged()
 	out.FromBronze = web.NewHistogram(speed.Buckets, counts, sum)
+	out.Commits, out.CommitSeconds = s.commits, s.commitSeconds
 	if s.state != "running" {
 		out.NotReady = append(out.NotReady, "the speed layer is "+s.state)
 	}

@@ -25,7 +25,6 @@ type alert struct {
 	labels        map[string]string
 	wantValue     string
 	firing, quiet []series
-	recorded      bool // its expression reads recorded series
 }
 
 // series is a time series of a test in promtool's notation, a sample a minute.

@@ -60,7 +60,7 @@ func indicators(o project.Objectives) ([]indicator, error) {
 		name: "availability", title: "Availability", budget: 1 - o.Availability, goal: fmt.Sprintf("all parts serve %s of the time", percent(o.Availability)),
 		expr:   func(w string) string { return fmt.Sprintf("1 - avg_over_time(lockstep:available[%s])", w) },
 		remedy: "`lockstep status` and /readyz name the part that does not serve. Start the process again if it is gone: it continues where it was.",
-		good:   []series{{`up{job="lockstep",instance="i"}`, "1x%d"}, {`lockstep_ready{job="lockstep",instance="i"}`, "1x%d"}},
+		good:   serving,
 		bad:    []series{{`up{job="lockstep",instance="i"}`, "1x%d"}, {`lockstep_ready{job="lockstep",instance="i"}`, "0x%d"}},
 	}), nil
 }
@@ -138,6 +138,9 @@ type burn struct {
 	long, short string
 }
 
+// serving are the series of an instance that is well.
+var serving = []series{{`up{job="lockstep",instance="i"}`, "1x%d"}, {`lockstep_ready{job="lockstep",instance="i"}`, "1x%d"}}
+
 // burnAlerts are two for each indicator: one that pages, one that waits.
 func burnAlerts(slis []indicator) (out []alert) {
 	fast := []burn{{14.4, "1h", "5m"}, {6, "6h", "30m"}}
@@ -154,11 +157,15 @@ func burnAlerts(slis []indicator) (out []alert) {
 func (i *indicator) alert(name, severity string, burns []burn, why string, minutes int) alert {
 	var parts []string
 	for _, b := range burns {
+		// Until the short window is whole, a slow start would fill it.
 		// A budget so large that no share could burn it that fast still alerts.
 		limit := number(min(b.factor*i.budget, 0.9))
-		parts = append(parts, fmt.Sprintf("%s > %s and %s > %s", i.record(b.long), limit, i.record(b.short), limit))
+		parts = append(parts, fmt.Sprintf("(%s > %s and %s > %s and on (job, instance) lockstep:available offset %s)", i.record(b.long), limit, i.record(b.short), limit, b.short))
 	}
 	fill := func(list []series) (out []series) {
+		if i.name != "availability" {
+			list = append(slices.Clone(list), serving...)
+		}
 		for _, s := range list {
 			out = append(out, series{s.name, fmt.Sprintf(s.samples, minutes)})
 		}
@@ -171,6 +178,6 @@ func (i *indicator) alert(name, severity string, burns []burn, why string, minut
 		remedy:      i.remedy,
 		value:       "{{ $value | humanizePercentage }}", wantValue: "100%",
 		at: minutes, labels: map[string]string{"job": "lockstep", "instance": "i"},
-		firing: fill(i.bad), quiet: fill(i.good), recorded: true,
+		firing: fill(i.bad), quiet: fill(i.good),
 	}
 }
