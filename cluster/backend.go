@@ -32,15 +32,16 @@ type Options struct {
 // Backend asks a cluster what the embedded instance would be asked.
 type Backend struct {
 	web.LogLetters
-	program *compile.Program
-	config  *Config
-	options Options
-	lake    *lake.Lake
-	server  spark.Server
-	log     *slog.Logger
-	batch   *batch.Runner
-	started time.Time
-	number  atomic.Int64 // of scratch tables
+	program   *compile.Program
+	config    *Config
+	options   Options
+	lake      *lake.Lake
+	server    spark.Server
+	log       *slog.Logger
+	batch     *batch.Runner
+	recompute *recompute
+	started   time.Time
+	number    atomic.Int64 // of scratch tables
 
 	countEvery time.Duration // how old counts of rows may be
 
@@ -71,7 +72,8 @@ func Open(ctx context.Context, o Options) (*Backend, error) {
 		return nil, err
 	}
 	b := &Backend{LogLetters: letters, program: o.Program, config: o.Config, options: o, lake: l, log: o.Log, started: time.Now(), server: o.Config.ThriftServer()}
-	b.batch = &batch.Runner{Program: o.Program, Lake: l, Serving: handOver{b}, Pin: b.pin, Store: batch.Shared{Objects: l.Objects()}, Tables: &recompute{b},
+	b.recompute = &recompute{b: b}
+	b.batch = &batch.Runner{Program: o.Program, Lake: l, Serving: handOver{b}, Pin: b.pin, Store: batch.Shared{Objects: l.Objects()}, Tables: b.recompute,
 		Hook: o.Hook, Log: o.Log, Doing: b.doing}
 	return b, nil
 }
@@ -129,6 +131,7 @@ func (b *Backend) Release(ctx context.Context) error {
 
 // Batch implements web.Backend.
 func (b *Backend) Batch(ctx context.Context, r web.BatchRequest) (*web.BatchReport, error) {
+	defer b.recompute.rest()
 	switch {
 	case r.Begin:
 		run, err := b.batch.Begin(ctx)

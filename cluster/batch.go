@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"lockstep/batch"
@@ -27,7 +28,66 @@ const runKey = "lockstep.run"
 var _ batch.Tables = (*recompute)(nil)
 
 // recompute makes the tables of runs.
-type recompute struct{ b *Backend }
+type recompute struct {
+	b *Backend
+
+	mu   sync.Mutex
+	idle []*worker
+}
+
+// worker is a session that makes tables of runs, and nothing else: what it
+// writes into their snapshots must not come into others. It is kept, because
+// Spark opens the lake anew for each session.
+type worker struct {
+	*spark.Session
+	views map[string]string // that it has, as text by table
+}
+
+// worker gives a session whose snapshots have properties.
+func (r *recompute) worker(ctx context.Context, properties map[string]string) (*worker, error) {
+	r.mu.Lock()
+	var w *worker
+	if n := len(r.idle); n > 0 {
+		w, r.idle = r.idle[n-1], r.idle[:n-1]
+	}
+	r.mu.Unlock()
+	if w == nil {
+		s, err := r.b.server.Open(ctx, namesSettings)
+		if err != nil {
+			return nil, err
+		}
+		w = &worker{s, map[string]string{}}
+	}
+	for k, v := range properties {
+		if err := w.Exec(ctx, fmt.Sprintf("SET `spark.sql.iceberg.snapshot-property.%s`=%s", k, v)); err != nil {
+			r.giveBack(w, err)
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// giveBack keeps a session for the next model, if it did what it should.
+func (r *recompute) giveBack(w *worker, err error) {
+	if err != nil {
+		w.Close()
+		r.rest() // they may be as dead
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.idle = append(r.idle, w)
+}
+
+// rest closes the sessions that wait for a next model.
+func (r *recompute) rest() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.idle {
+		w.Close()
+	}
+	r.idle = nil
+}
 
 // pin names the last step of the stream. Bronze holds it whole: the stream
 // commits bronze first.
@@ -90,16 +150,16 @@ func (r *recompute) once(ctx context.Context, run *batch.Run, m *compile.Model, 
 	if snapshot, rows, err := r.snapshotOf(ctx, m.Name, run.ID); snapshot != 0 || err != nil {
 		return snapshot, rows, err
 	}
-	settings := map[string]string{}
-	for k, v := range map[string]string{runKey: run.ID, "lockstep.step": strconv.FormatInt(run.Pin.Step, 10), "lockstep.fingerprint": m.Fingerprint} {
-		settings["spark.sql.iceberg.snapshot-property."+k] = v
-	}
-	s, err := r.b.session(ctx, r.b.made(run.Pin.Offsets, tables, versionSQL), m.Reads, settings)
+	w, err := r.worker(ctx, map[string]string{runKey: run.ID, "lockstep.step": strconv.FormatInt(run.Pin.Step, 10), "lockstep.fingerprint": m.Fingerprint})
 	if err != nil {
 		return 0, 0, err
 	}
-	defer s.Close()
-	if err := s.Exec(ctx, "INSERT OVERWRITE lake."+m.Name+" "+clustered(m)); err != nil {
+	n := r.b.made(run.Pin.Offsets, tables, versionSQL)
+	if err = n.create(ctx, w.Session, catalogOfNames, n.closure(m.Reads), w.views); err == nil {
+		err = w.Exec(ctx, "INSERT OVERWRITE lake."+m.Name+" "+clustered(m))
+	}
+	r.giveBack(w, err)
+	if err != nil {
 		return 0, 0, err
 	}
 	snapshot, rows, err = r.snapshotOf(ctx, m.Name, run.ID)

@@ -83,37 +83,44 @@ func (b *Backend) session(ctx context.Context, n names, wanted []string, setting
 	if err != nil {
 		return nil, err
 	}
-	if err := n.create(ctx, s, catalogOfNames, n.closure(wanted)); err != nil {
+	if err := n.create(ctx, s, catalogOfNames, n.closure(wanted), nil); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
 // create makes the views of tables in a catalog, which is then the session's.
-func (n names) create(ctx context.Context, s *spark.Session, catalog string, tables []string) error {
+// there, if it is given, holds what views are there already, as text by table.
+func (n names) create(ctx context.Context, s *spark.Session, catalog string, tables []string, there map[string]string) error {
 	made := map[string]bool{}
 	for _, table := range tables {
 		namespace, _, _ := strings.Cut(table, ".")
-		if !made[namespace] {
+		if !made[namespace] && there[namespace] == "" {
 			if err := s.Exec(ctx, "CREATE NAMESPACE IF NOT EXISTS "+catalog+"."+namespace); err != nil {
 				return err
 			}
 			made[namespace] = true
 		}
 	}
-	if err := s.Exec(ctx, "USE "+catalog); err != nil {
-		return err
+	if there[catalog] == "" {
+		if err := s.Exec(ctx, "USE "+catalog); err != nil {
+			return err
+		}
 	}
 	for _, table := range tables {
 		text, err := n.of(ctx, table)
 		if err != nil {
 			return err
 		}
-		if text == "" {
+		if text == "" || there[table] == text {
 			continue
 		}
 		if err := s.Exec(ctx, "CREATE OR REPLACE VIEW "+table+" AS "+text); err != nil && !n.mayMiss(table, err) {
 			return fmt.Errorf("cannot make the view of %s: %w", table, err)
+		}
+		if there != nil {
+			namespace, _, _ := strings.Cut(table, ".")
+			there[table], there[namespace], there[catalog] = text, "made", "used"
 		}
 	}
 	return nil

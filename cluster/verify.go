@@ -146,7 +146,7 @@ func (b *Backend) recomputed(ctx context.Context, ends map[string]map[int32]int6
 				return fmt.Errorf("cannot evaluate %s (%s): %w", m.Name, m.File, err)
 			}
 		}
-		if err := n.create(ctx, s, catalogOfNames, []string{m.Name}); err != nil {
+		if err := n.create(ctx, s, catalogOfNames, []string{m.Name}, nil); err != nil {
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ func (b *Backend) refreshViews(ctx context.Context) error {
 // makeViews makes the views and notes of what, where that goes when they go.
 func (b *Backend) makeViews(ctx context.Context, s *spark.Session, m *moment) error {
 	n := b.served(m)
-	if err := n.create(ctx, s, ownCatalog, n.tables); err != nil {
+	if err := n.create(ctx, s, ownCatalog, n.tables, nil); err != nil {
 		return err
 	}
 	if err := s.Exec(ctx, "CREATE NAMESPACE IF NOT EXISTS "+ownCatalog+".lockstep"); err != nil {

@@ -276,7 +276,7 @@ func TestThriftServerKilled(t *testing.T) {
 	x.stepped("9.99")
 	keeper := x.start("serve", "--listen", "127.0.0.1:0")
 	batch := x.start("batch")
-	eventually(t, 2*time.Minute, "the batch begins", func() bool {
+	eventually(t, 5*time.Minute, "the batch begins", func() bool {
 		runs, err := x.lake.Objects().List(t.Context(), "runs/")
 		return err == nil && len(runs) > 0
 	})
@@ -302,7 +302,7 @@ func TestThriftServerKilled(t *testing.T) {
 	if err := x.stack.Start(t.Context(), "thrift"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 2*time.Minute, "the views are there again", func() bool { return x.viewThere("gold.labelled") })
+	eventually(t, 10*time.Minute, "the views are there again", func() bool { return x.viewThere("gold.labelled") })
 	x.same("the views", x.sql("SELECT kind FROM gold.labelled ORDER BY kind", nil), "(null)", "k1", "k3")
 	x.pyHive()
 	if keeper.ended() {
