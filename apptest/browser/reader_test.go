@@ -225,3 +225,31 @@ func TestKeyboard(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyboardChart chooses a mark of a chart without a mouse: in the table
+// behind it. The focus stays, so that one can go on from there.
+func TestKeyboardChart(t *testing.T) {
+	p := open(t, shared, "/dash/sales_detail")
+	p.loaded("quantity_by_month")
+	eval[bool](p, "("+button(panel("quantity_by_month"), "Data")+".focus(), true)")
+	p.do(chromedp.KeyEvent("\r"))
+	p.wait("the table is there", panel("quantity_by_month")+`.querySelector("tbody button.pick")`)
+	inside := panel("quantity_by_month") + `.querySelector("tbody").contains(document.activeElement)`
+	for n := 0; !eval[bool](p, inside); n++ {
+		if n == 40 {
+			t.Fatal("no row of the table can be reached by Tab")
+		}
+		p.do(chromedp.KeyEvent("\t"))
+	}
+	row := eval[[]string](p, `[...document.activeElement.closest("tr").querySelectorAll("td[data-value]")].map((d) => d.dataset.value)`)
+	p.do(chromedp.KeyEvent("\r"))
+	p.wait("both filters are set", `new URLSearchParams(location.search).get("group") === `+quoted(row[1])+` && new URLSearchParams(location.search).get("period") === `+quoted(row[0]+".."+row[0]))
+	if !eval[bool](p, inside+` && document.activeElement.getAttribute("aria-pressed") === "true"`) {
+		t.Error("the focus has left the row that was chosen, or the row is not marked")
+	}
+	want := shared.query(t, fmt.Sprintf(`SELECT category, sum(total_sales_amount) FROM gold.fact_monthly_sales_by_product
+		WHERE portfolio_group = '%s' AND sales_period = '%s' GROUP BY ALL ORDER BY 2 DESC, 1 LIMIT 10`, row[1], row[0]))
+	p.loaded("rank_by_category")
+	p.wait("the ranking narrows", panel("rank_by_category")+`.querySelector("tbody td:nth-child(2)")?.dataset.value == `+want[0][1])
+	compare(t, p.rows("rank_by_category"), want, figure{ordered: true})
+}

@@ -37,7 +37,9 @@ export function Chart({ dashboard, panel, columns, rows, currency, selected, onP
       const row = made.current?.pick(p);
       if (row) pick.current(row, p.event?.event?.ctrlKey || p.event?.event?.metaKey || p.event?.event?.shiftKey);
     });
-    return () => { handle.current = null; c.dispose(); };
+    let timer;
+    c.on("georoam", () => { clearTimeout(timer); timer = setTimeout(() => settle(c, made.current), 150); });
+    return () => { handle.current = null; clearTimeout(timer); c.dispose(); };
   }, []);
   useEffect(() => { if (width) chart.current.resize(); }, [width]);
   useEffect(() => {
@@ -45,9 +47,16 @@ export function Chart({ dashboard, panel, columns, rows, currency, selected, onP
     made.current = build({ panel, columns, rows, currency, colors, selected, width, narrow: width < 480, map: outline });
     const key = JSON.stringify([by, colors.dark, width < 480]);
     chart.current.setOption(made.current.option, key === last.current ? { replaceMerge: ["series"] } : { notMerge: true });
+    if (key === last.current) settle(chart.current, made.current);
     last.current = key;
   }, [panel, rows, colors, width < 480, width > 0, by, outline, selected.key]);
   return <div class="canvas" ref={ref} role="img" aria-label={`${panel.title}: chart of ${rows.length} rows. The button Data shows them as a table, in which each can be chosen.`} />;
+}
+
+// settle draws what a chart shows where the reader has moved it to.
+function settle(chart, made) {
+  const series = made?.moved?.(chart);
+  if (series) chart.setOption({ series });
 }
 
 const outlines = new Map();

@@ -8,7 +8,7 @@ import { text } from "./format.js";
 export function build(c) {
   const made = kinds[c.panel.chart](c);
   // Series with names of their own are changed by new rows, not drawn anew.
-  made.option.series.forEach((one, i) => { one.id = `${one.type} ${one.name || i}`; });
+  made.option.series.forEach((one, i) => { one.id = seriesId(one.type, one.name || i); });
   const font = { color: c.colors.ink, fontFamily: "system-ui, sans-serif" };
   made.option = {
     textStyle: font, animation: !c.colors.still, animationDuration: 300, animationDurationUpdate: 300, aria: { enabled: true, label: { description: c.panel.title } },
@@ -21,6 +21,8 @@ export function build(c) {
   }
   return made;
 }
+
+function seriesId(type, name) { return `${type} ${name}`; }
 
 const kinds = { bar: series, area: series, line: series, combo, pareto: combo, bubble, sankey, parallel, map };
 
@@ -251,12 +253,15 @@ function parallel(c) {
 }
 
 // map: points on the outline that the project gives. Rows at the same place are
-// one point, and many points are drawn at once, without an object for each.
+// one point, and many points are drawn at once, without an object for each. Of
+// more than DRAWN only those that can be told apart: so a map of 100,000 moves
+// with the hand, and shows each place when one comes near.
 function map(c) {
   const { color, label } = c.panel.encode;
   const groups = color ? distinct(c, color) : [""];
   const parts = groups.map((g) => places(c, color ? c.rows.filter((r) => r[color] === g) : c.rows));
   const all = parts.reduce((n, p) => n + p.length, 0);
+  let drawn = thin(parts, wholeView(c));
   const few = all <= 60, size = few ? 11 : all < 3000 ? 5 : 3;
   return {
     option: {
@@ -265,18 +270,58 @@ function map(c) {
         itemStyle: { areaColor: c.colors.land, borderColor: c.colors.page, borderWidth: .8 }, emphasis: { disabled: true },
         regions: c.map.context.map((name) => ({ name, itemStyle: { areaColor: c.colors.context, borderColor: c.colors.page } })) },
       tooltip: { formatter: (p) => {
-        const { row, count } = parts[p.seriesIndex][p.dataIndex];
+        const { row, count } = drawn[p.seriesIndex][p.dataIndex];
         const more = count > 1 && label ? [[c.columns[label].label, `${count - 1} more here`, ""]] : [];
         const lines = Object.keys(row).filter((n) => n !== label && c.columns[n]).map((n) => [c.columns[n].label, show(c, n, row[n]), n === color ? p.color : ""]);
         return tip(label ? `${c.columns[label].label} ${show(c, label, row[label])}` : "", [...more, ...lines]);
       } },
       series: groups.map((g, i) => ({
-        name: color ? show(c, color, g) : c.panel.title, type: "scatter", coordinateSystem: "geo", color: c.colors.of(c.columns[color], g, i), large: true, largeThreshold: 2000, progressive: 20000, progressiveThreshold: 20000,
-        symbolSize: size, animation: false, itemStyle: { opacity: few ? .95 : all < 3000 ? .75 : .6 }, data: parts[i].map((p) => p.at),
+        name: color ? show(c, color, g) : c.panel.title, type: "scatter", coordinateSystem: "geo", color: c.colors.of(c.columns[color], g, i), large: true, largeThreshold: 2000, progressive: 0,
+        symbolSize: size, animation: false, itemStyle: { opacity: few ? .95 : all < 3000 ? .75 : .6 }, data: drawn[i].map((p) => p.at),
       })),
     },
-    pick: (p) => parts[p.seriesIndex]?.[p.dataIndex]?.row,
+    pick: (p) => drawn[p.seriesIndex]?.[p.dataIndex]?.row,
+    // moved gives the series anew for what the chart shows now; null: all are drawn.
+    moved: all <= DRAWN ? null : (chart) => {
+      drawn = thin(parts, viewOf(chart));
+      return drawn.map((d, i) => ({ id: seriesId("scatter", groups[i] === "" ? c.panel.title : show(c, color, groups[i])), data: d.map((p) => p.at) }));
+    },
   };
+}
+
+// DRAWN is how many points a map draws at once, of which each frame of a move
+// takes a few milliseconds.
+const DRAWN = 15000;
+
+// A view is what can be seen of a map: its ends, and degrees in a pixel.
+function wholeView(c) {
+  const [[west, north], [east, south]] = c.map.bounds;
+  return { west: -Infinity, east: Infinity, south: -Infinity, north: Infinity, pixel: Math.max((east - west) / c.width, (north - south) / c.width) };
+}
+
+function viewOf(chart) {
+  const [west, north] = chart.convertFromPixel("geo", [0, 0]), [east, south] = chart.convertFromPixel("geo", [chart.getWidth(), chart.getHeight()]);
+  const aside = (east - west) / 2, above = (north - south) / 2; // what a short move brings into sight
+  return { west: west - aside, east: east + aside, south: south - above, north: north + above, pixel: (east - west) / chart.getWidth() };
+}
+
+// thin leaves out what lies outside of a view, and then all but one point of
+// each cell of a grid, as fine as DRAWN allows.
+function thin(parts, view) {
+  const count = (list) => list.reduce((n, p) => n + p.length, 0);
+  if (count(parts) <= DRAWN) return parts;
+  const inside = parts.map((part) => part.filter(({ at: [x, y] }) => x >= view.west && x <= view.east && y >= view.south && y <= view.north));
+  let left = inside;
+  for (let cell = Math.max(view.pixel, 1e-6) * 1.5; count(left) > DRAWN; cell *= 1.3) left = inside.map((part) => oneOfEach(part, cell));
+  return left;
+}
+
+function oneOfEach(part, cell) {
+  const taken = new Set();
+  return part.filter(({ at: [x, y] }) => {
+    const key = Math.floor(x / cell) * 1e6 + Math.floor(y / cell);
+    return !taken.has(key) && taken.add(key);
+  });
 }
 
 function places(c, rows) {
