@@ -43,7 +43,7 @@ type Backend struct {
 	started   time.Time
 	number    atomic.Int64 // of scratch tables
 
-	countEvery time.Duration // how old counts of rows may be
+	countEvery time.Duration // how old counts of rows may be; 0: none are made
 
 	mu       sync.Mutex
 	batchNow string

@@ -150,11 +150,20 @@ func (b *Backend) logEnds(ctx context.Context) (map[string]map[int32]offsets, er
 	return out, nil
 }
 
-// models fills in the rows of each model, where Spark answers.
+// models fills in the rows of each model: as they are served where this
+// process stays and counts them now and then, else as the last batch left them,
+// as counting takes Spark longer than people wait for a status.
 func (b *Backend) models(ctx context.Context, s *web.Status, m *moment) error {
-	served, err := b.rows(ctx, m)
-	if err != nil {
-		s.Problems = append(s.Problems, fmt.Sprintf("the Thrift Server does not answer, how many rows are served is not known: %v", err))
+	served := map[string]counts{}
+	if b.countEvery > 0 {
+		var err error
+		if served, err = b.rows(ctx, m); err != nil {
+			s.Problems = append(s.Problems, fmt.Sprintf("the Thrift Server does not answer, how many rows are served is not known: %v", err))
+		}
+	} else if s.LastBatch != nil {
+		for model, rows := range s.LastBatch.Rows {
+			served[model] = counts{rows: rows}
+		}
 	}
 	for _, model := range b.program.Models {
 		ms := web.ModelStatus{Model: model.Name, Materialized: string(model.Materialized)}
@@ -174,7 +183,7 @@ func (b *Backend) models(ctx context.Context, s *web.Status, m *moment) error {
 
 type counts struct{ rows, overlay int64 }
 
-// rows are the counts of rows; they may be as old as countEvery says.
+// rows are the counts of rows, as old as countEvery allows.
 func (b *Backend) rows(ctx context.Context, m *moment) (map[string]counts, error) {
 	b.mu.Lock()
 	have, at := b.counts, b.counted
