@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/twmb/avro"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"lockstep/cluster"
@@ -34,8 +35,12 @@ import (
 	"lockstep/registry"
 )
 
-// local are the arguments that let the driver execute everything itself.
+// localMaster lets the driver execute everything itself: the tests here start
+// it often.
 const localMaster = "LOCKSTEP_SPARK_MASTER=local[2]"
+
+// shortLived has a JVM that lives for a minute compile no more than it must.
+const shortLived = "spark.driver.memory 800m\nspark.driver.extraJavaOptions -XX:+UseSerialGC -Xss4m -XX:TieredStopAtLevel=1\nspark.ui.enabled false\nspark.driver.host 127.0.0.1\nspark.driver.bindAddress 127.0.0.1\n"
 
 // things is a small project: a topic with all kinds of values, a latest row per
 // key, and sums over those.
@@ -44,17 +49,17 @@ var things = map[string]string{
 		"kafka: '${LOCKSTEP_KAFKA}'", "registry: '${LOCKSTEP_REGISTRY}'", "catalog: '${LOCKSTEP_CATALOG}'", "warehouse: '${LOCKSTEP_WAREHOUSE}/things'", "s3_endpoint: '${LOCKSTEP_S3_ENDPOINT}'",
 		"s3_access_key: '${LOCKSTEP_S3_ACCESS_KEY}'", "s3_secret_key: '${LOCKSTEP_S3_SECRET_KEY}'", "spark_submit: '${LOCKSTEP_SPARK_SUBMIT}'", "spark_master: '${LOCKSTEP_SPARK_MASTER}'",
 		"spark_conf: '${LOCKSTEP_SPARK_CONF}'", "spark_jars: '${LOCKSTEP_SPARK_JARS}'", "thrift: '${LOCKSTEP_THRIFT}'", "max_rows: '20'"}, ", ") + "}\n",
-	"sources.yaml":                 "topics:\n  thing: {key: id, event_time: at, tombstone: delete, partitions: 2}\n  note: {key: n, event_time: at, partitions: 1}\n",
+	"sources.yaml":                 "topics:\n  thing: {key: id, event_time: ts, tombstone: delete, partitions: 2}\n  note: {key: n, event_time: ts, partitions: 1}\n",
 	"schemas/thing.avsc":           thingContract,
 	"schemas/note.avsc":            noteContract,
-	"models/silver/thing_last.sql": "/* {description: d, unique_key: [id], columns: [{name: id, type: string, description: d}, {name: count, type: int, description: d}, {name: price, type: \"decimal(10,2)\", description: d}, {name: month, type: string, description: d}]} */\nWITH r AS (SELECT id, count, price, at, _deleted, row_number() OVER (PARTITION BY id ORDER BY at DESC NULLS LAST, count DESC NULLS LAST, price DESC NULLS LAST, _offset DESC, _partition DESC) AS rn FROM bronze.thing)\nSELECT r.id, r.count, r.price, substring(cast(r.at AS string), 1, 7) AS month FROM r WHERE r.rn = 1 AND NOT r._deleted\n",
+	"models/silver/thing_last.sql": "/* {description: d, unique_key: [id], columns: [{name: id, type: string, description: d}, {name: count, type: int, description: d}, {name: price, type: \"decimal(10,2)\", description: d}, {name: month, type: string, description: d}]} */\nWITH r AS (SELECT id, count, price, ts, _deleted, row_number() OVER (PARTITION BY id ORDER BY ts DESC NULLS LAST, count DESC NULLS LAST, price DESC NULLS LAST, _offset DESC, _partition DESC) AS rn FROM bronze.thing)\nSELECT r.id, r.count, r.price, substring(cast(r.ts AS string), 1, 7) AS month FROM r WHERE r.rn = 1 AND NOT r._deleted\n",
 	"models/gold/month_sum.sql":    "/* {description: d, unique_key: [month], columns: [{name: month, type: string, description: d}, {name: things, type: bigint, description: d}, {name: total, type: \"decimal(18,2)\", description: d}]} */\nSELECT t.month, count(*) AS things, cast(sum(t.price) AS decimal(18,2)) AS total FROM silver.thing_last t GROUP BY t.month\n",
 	"models/gold/thing_note.sql":   "/* {description: d, unique_key: [id], columns: [{name: id, type: string, description: d}, {name: notes, type: bigint, description: d}]} */\nSELECT t.id, count(n.n) AS notes FROM silver.thing_last t LEFT JOIN bronze.note n ON t.count = n.n GROUP BY t.id\n",
 }
 
 const (
-	thingContract = `{"type":"record","name":"thing","fields":[{"name":"id","type":"string"},{"name":"count","type":["null","int"],"default":null},{"name":"price","type":["null",{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}],"default":null},{"name":"at","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}]}`
-	noteContract  = `{"type":"record","name":"note","fields":[{"name":"n","type":"int"},{"name":"text","type":["null","string"],"default":null},{"name":"at","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}]}`
+	thingContract = `{"type":"record","name":"thing","fields":[{"name":"id","type":"string"},{"name":"count","type":["null","int"],"default":null},{"name":"price","type":["null",{"type":"bytes","logicalType":"decimal","precision":10,"scale":2}],"default":null},{"name":"ts","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}]}`
+	noteContract  = `{"type":"record","name":"note","fields":[{"name":"n","type":"int"},{"name":"text","type":["null","string"],"default":null},{"name":"ts","type":["null",{"type":"long","logicalType":"timestamp-millis"}],"default":null}]}`
 	thingScale    = `{"type":"record","name":"thing","fields":[{"name":"id","type":"string"},{"name":"price","type":{"type":"bytes","logicalType":"decimal","precision":20,"scale":3}}]}`
 	thingLong     = `{"type":"record","name":"thing","fields":[{"name":"id","type":["null","string"]},{"name":"count","type":"long"}]}`
 	thingMore     = `{"type":"record","name":"thing","fields":[{"name":"id","type":"string"},{"name":"colour","type":["null","string"],"default":null},{"name":"tags","type":{"type":"array","items":"string"}}]}`
@@ -84,7 +89,11 @@ func newWorld(t *testing.T) *world {
 	}
 	s := up(t, stack.Core, stack.Spark)
 	w.site = onStack(t, s, "--project", w.dir)
-	w.env = append(w.env, localMaster)
+	conf := filepath.Join(t.TempDir(), "spark.conf")
+	if err := os.WriteFile(conf, []byte(shortLived), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.env = append(w.env, localMaster, "LOCKSTEP_SPARK_CONF="+conf)
 	p, err := project.Load(os.DirFS(w.dir))
 	if err != nil {
 		t.Fatal(err)
@@ -106,8 +115,20 @@ func newWorld(t *testing.T) *world {
 	if w.schemas, err = registry.NewClient(w.config.Registry); err != nil {
 		t.Fatal(err)
 	}
-	w.must("speed", "--until-idle", "--listen", "127.0.0.1:0") // makes topics and tables
+	w.makeTopics()
 	return w
+}
+
+// makeTopics makes the topics, so that there is something to produce to.
+func (w *world) makeTopics() {
+	w.t.Helper()
+	admin := kadm.NewClient(w.log)
+	for _, src := range w.program.Project.Sources {
+		res, err := admin.CreateTopic(context.Background(), int32(src.Partitions), -1, nil, src.Topic)
+		if err = errors.Join(err, res.Err); err != nil {
+			w.t.Fatal(err)
+		}
+	}
 }
 
 func (w *world) getenv(name string) string {
@@ -352,7 +373,7 @@ func TestSpeedPoison(t *testing.T) {
 		value  []byte
 		reason string // empty: accepted
 	}{
-		{good.value(t, map[string]any{"id": "é", "count": -5, "price": big.NewRat(-1999, 100), "at": time.UnixMilli(1_600_000_000_123)}), ""},
+		{good.value(t, map[string]any{"id": "é", "count": -5, "price": big.NewRat(-1999, 100), "ts": time.UnixMilli(1_600_000_000_123)}), ""},
 		{[]byte("{\"id\":1}"), "wrong_magic_byte"},
 		{[]byte{}, "short_header"},
 		{[]byte{0, 0, 0, 1}, "short_header"},
@@ -438,7 +459,7 @@ func (w *world) events(e encoder, from, n int) {
 		case i%13 == 12:
 			r.Value = []byte{9}
 		default:
-			r.Value = e.value(w.t, map[string]any{"id": id, "count": i % 5, "price": big.NewRat(int64(i), 4), "at": time.UnixMilli(1_600_000_000_000 + int64(i*i%97)*86_400_000)})
+			r.Value = e.value(w.t, map[string]any{"id": id, "count": i % 5, "price": big.NewRat(int64(i), 4), "ts": time.UnixMilli(1_600_000_000_000 + int64(i*i%97)*86_400_000)})
 		}
 		records = append(records, r)
 		if i%5 == 0 {
@@ -458,23 +479,24 @@ func (w *world) note(n int) []byte {
 func TestSpeedKilled(t *testing.T) {
 	w := newWorld(t)
 	e := w.encoder("thing", thingContract)
-	base := w.env
-	for i, point := range []string{"in-letters", "letters", "bronze:1", "bronze:2", "before-speed", "after-speed"} {
-		w.events(e, 30*i, 30)
-		w.env = append(slices.Clone(base), "LOCKSTEP_KILL="+point)
-		_, log, code := w.run("speed", "--until-idle", "--listen", "127.0.0.1:0")
-		if code != 0 || !strings.Contains(log, "starting") {
-			t.Fatalf("%s: exit %d\n%s", point, code, tail(log))
-		}
-		if n := strings.Count(log, "speed layer: starting"); n != 2 {
-			t.Errorf("%s: it was started %d times, want 2:\n%s", point, n, tail(log))
-		}
-		w.env = base
-		w.inStep()
-		if t.Failed() {
-			t.Fatalf("after %s", point)
-		}
+	const points = 5
+	w.events(e, 0, 120)
+	w.env = append(w.env, "LOCKSTEP_KILL=in-letters,letters,bronze:3,before-speed:2,after-speed:2")
+	log := w.mustLog("speed", "--until-idle", "--listen", "127.0.0.1:0")
+	if n := strings.Count(log, "speed layer: starting"); n != points+1 {
+		t.Errorf("it was started %d times, want %d:\n%s", n, points+1, tail(log))
 	}
+	w.inStep()
+}
+
+// mustLog is must, and gives what was written to standard error.
+func (w *world) mustLog(args ...string) string {
+	w.t.Helper()
+	_, log, code := w.run(args...)
+	if code != 0 {
+		w.t.Fatalf("lockstep %s: exit %d\n%s", strings.Join(args, " "), code, tail(log))
+	}
+	return log
 }
 
 // TestSpeedTwice: a second speed layer that is started by mistake does no harm,

@@ -50,8 +50,10 @@ class App:
         self.pending = collections.defaultdict(collections.deque)  # by (topic, partition), until they are judged
         self.started = False
         self.waiting, self.stopped = {}, {}  # by topic: why
-        self.kill, _, times = os.environ.get("LOCKSTEP_KILL", "").partition(":")
-        self.kill_in = int(times or 1)
+        self.kills = {}  # for tests, point:count,...: by point, how often it is passed before
+        for point in filter(None, os.environ.get("LOCKSTEP_KILL", "").split(",")):
+            name, _, times = point.partition(":")
+            self.kills[name] = int(times or 1)
         self.pool = concurrent.futures.ThreadPoolExecutor(4)
         self.checked = 0.0  # when manifests were looked for
 
@@ -61,12 +63,12 @@ class App:
 
     def hook(self, point):
         """A named point at which a test ends the process and its JVM, once."""
-        if point != self.kill:
+        if point not in self.kills:
             return
         with self.out:
-            self.kill_in -= 1
-            mark = os.path.join(self.config["dir"], f"killed-{self.kill}")
-            if self.kill_in == 0 and not os.path.exists(mark):
+            self.kills[point] -= 1
+            mark = os.path.join(self.config["dir"], "killed-" + point)
+            if self.kills[point] == 0 and not os.path.exists(mark):
                 open(mark, "w").close()
                 os.kill(os.getppid(), signal.SIGKILL)
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -27,6 +27,7 @@ SETTINGS = {
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     "spark.sql.iceberg.locality.enabled": "false",
     "spark.scheduler.mode": "FAIR",
+    "spark.sql.streaming.pollingDelay": "100",  # ms between two looks at the log's ends when nothing is new
     "spark.ui.showConsoleProgress": "false",
 }
 
