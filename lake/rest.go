@@ -133,8 +133,7 @@ func (c *restCatalog) create(ctx context.Context, ident table.Identifier, sc *ic
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitTimeout)
 	defer cancel()
-	err := c.client.CreateNamespace(ctx, ident[:1], nil)
-	if err != nil && !errors.Is(err, icecat.ErrNamespaceAlreadyExists) {
+	if err := c.createNamespace(ctx, ident[:1]); err != nil {
 		return nil, fmt.Errorf("cannot create namespace %s in catalog %s: %w", ident[0], c.url, err)
 	}
 	t, err := c.client.CreateTable(ctx, ident, sc, icecat.WithPartitionSpec(spec), icecat.WithProperties(props))
@@ -148,6 +147,20 @@ func (c *restCatalog) create(ctx context.Context, ident table.Identifier, sc *ic
 		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	return c.remember(ident, t.Metadata(), t.MetadataLocation()), nil
+}
+
+// createNamespace makes a namespace where it is missing. Of several that make
+// the same one at once a catalog may answer some with a failure of its
+// database: then it is there.
+func (c *restCatalog) createNamespace(ctx context.Context, namespace table.Identifier) error {
+	err := c.client.CreateNamespace(ctx, namespace, nil)
+	if err == nil || errors.Is(err, icecat.ErrNamespaceAlreadyExists) {
+		return nil
+	}
+	if there, e := c.client.CheckNamespaceExists(ctx, namespace); e == nil && there {
+		return nil
+	}
+	return err
 }
 
 // CommitTable sends the commit once; the server checks the requirements.
