@@ -192,7 +192,7 @@ func (s *syncBuffer) String() string {
 // eventually polls until a condition holds.
 func eventually(t testing.TB, patience time.Duration, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(500 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(2 * time.Second) {
 		if holds() {
 			return
 		}
