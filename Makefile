@@ -27,7 +27,7 @@ test-e2e: build
 
 # One package at a time: two cores do not carry two stacks.
 test-stack: build
-	go run ./deploy install
+	go run ./deploy install core spark monitoring airflow superset
 	LOCKSTEP_BIN=$(CURDIR)/$(BIN) go test -tags "$(TAGS) stack" -count 1 -p 1 -timeout 80m $(TESTFLAGS) ./engine/spark/... ./apptest/stack/...
 
 # The whole stack on this machine, without docker: engines, Lockstep itself and what

@@ -211,6 +211,7 @@ func TestAirflow(t *testing.T) {
 
 // TestAirflowCluster is TestAirflow with each model on Spark.
 func TestAirflowCluster(t *testing.T) {
+	long(t)
 	x := onStack(t, up(t, stack.Core, stack.Spark))
 	stream := x.start("speed")
 	x.must("replay", "--speed", "max", "--scale", "0.01")

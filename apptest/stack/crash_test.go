@@ -19,6 +19,7 @@ import (
 // All go on or are started again; nothing is lost, nothing is twice, and the
 // rows are those of the same events in one process.
 func TestCrashes(t *testing.T) {
+	long(t)
 	s := up(t, "core", "spark")
 	source := []string{"--scale", "0.02"}
 	local, cloud := embedded(t), onStack(t, s)

@@ -86,6 +86,7 @@ func TestFourWays(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			source := slices.Clone(c.args)
 			if source[0] == "--data" {
+				long(t)
 				source[1] = dataFolder(t, source[1])
 			}
 			s := up(t, "core", "spark")

@@ -215,3 +215,12 @@ func dataFolder(t testing.TB, name string) string {
 
 // decode reads JSON, and says whether it was some.
 func decode(text string, v any) bool { return json.Unmarshal([]byte(text), v) == nil }
+
+// long leaves a test out of -short, which CI runs: all of tier 3 takes two cores
+// longer than CI has.
+func long(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("left out of -short: `make test-stack` runs it")
+	}
+}

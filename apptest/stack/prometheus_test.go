@@ -206,6 +206,7 @@ func TestMonitoring(t *testing.T) {
 // stack, with every metric that an alert names; a node of Kafka that is killed
 // raises its alerts.
 func TestClusterMonitoring(t *testing.T) {
+	long(t)
 	s := up(t, stack.Core, stack.Spark)
 	x := onStack(t, s)
 	at := func(ports ...string) string {

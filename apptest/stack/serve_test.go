@@ -271,6 +271,7 @@ func TestBatchInParts(t *testing.T) {
 // TestThriftServerKilled: a batch whose Thrift Server dies goes on when it is
 // there again, and the views come back.
 func TestThriftServerKilled(t *testing.T) {
+	long(t)
 	x := newServed(t)
 	x.published()
 	x.stepped("9.99")

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -36,10 +37,23 @@ func TestMain(m *testing.M) {
 				fmt.Fprintln(os.Stderr, err)
 			}
 		} else {
-			fmt.Fprintln(os.Stderr, "logs of the stack are in", s.Dir)
+			fmt.Fprintln(os.Stderr, "logs of the stack are in", keepLogs(filepath.Join(s.Dir, "logs")))
 		}
 	}
 	os.Exit(code)
+}
+
+// keepLogs copies the logs of all parts to LOCKSTEP_LOGS, where CI looks.
+func keepLogs(from string) string {
+	to := os.Getenv("LOCKSTEP_LOGS")
+	if to == "" {
+		return from
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		fmt.Fprintln(os.Stderr, "cannot keep the logs:", err)
+		return from
+	}
+	return to
 }
 
 // up gives the stack of this run with the groups of parts running.

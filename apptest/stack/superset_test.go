@@ -39,6 +39,7 @@ func TestSuperset(t *testing.T) {
 
 // TestSupersetOnSpark does the same over the Thrift Server of the stack.
 func TestSupersetOnSpark(t *testing.T) {
+	long(t)
 	s := up(t, stack.Core, stack.Spark, stack.Superset)
 	x := onStack(t, s)
 	stream := x.start("speed")
