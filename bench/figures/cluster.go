@@ -69,7 +69,11 @@ func (s *side) print(name string) {
 	}
 	figure(name+": a backlog, rows/s", "%.0f", s.catchUp, "")
 	figure(name+": batch, s", "%.1f", s.batch, "full recompute, compared and published")
-	figure(name+": memory, MB", "%d", s.memory>>20, "of the stream; Spark's master, workers and Thrift Server apart")
+	beside := ""
+	if len(s.steps) > 0 {
+		beside = "of the stream; Spark's master, workers and Thrift Server apart"
+	}
+	figure(name+": memory, MB", "%d", s.memory>>20, "%s", beside)
 }
 
 func byMedian(stages map[string][]float64) []string {
