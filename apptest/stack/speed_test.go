@@ -73,6 +73,8 @@ type world struct {
 	config  *cluster.Config
 	log     *kgo.Client
 	schemas *registry.Client
+
+	produced int // records
 }
 
 func newWorld(t *testing.T) *world {
@@ -178,6 +180,7 @@ func (w *world) produce(records ...*kgo.Record) {
 	if err := w.log.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
 		w.t.Fatal(err)
 	}
+	w.produced += len(records)
 }
 
 func (w *world) openLake() *lake.Lake {
@@ -220,9 +223,28 @@ func (w *world) table(l *lake.Lake, name string, columns []project.Column) []arr
 
 // inStep compares what the speed table says of each model with a full recompute
 // on DuckDB over bronze, and bronze with the log.
-func (w *world) inStep() {
+func (w *world) inStep() { w.t.Helper(); w.compare(lake.Manifest{}) }
+
+// compare is inStep where the speed table goes on from a manifest.
+func (w *world) compare(base lake.Manifest) {
 	w.t.Helper()
 	l := w.openLake()
+	want := w.recompute(l)
+	got := w.speedRows(l, base)
+	for _, m := range w.program.Models {
+		lines, err := modeltest.Difference(m.Columns, want[m.Name], got[m.Name])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, line := range lines {
+			w.t.Errorf("%s: - recompute, + speed: %s", m.Name, line)
+		}
+	}
+}
+
+// recompute evaluates all models over bronze, which must be as the log is.
+func (w *world) recompute(l *lake.Lake) engine.Tables {
+	w.t.Helper()
 	bronze := engine.Tables{}
 	for _, src := range w.program.Project.Sources {
 		bronze[src.Table()] = w.table(l, src.Table(), src.Columns())
@@ -236,20 +258,12 @@ func (w *world) inStep() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	got := w.speedRows(l)
-	for _, m := range w.program.Models {
-		lines, err := modeltest.Difference(m.Columns, want[m.Name], got[m.Name])
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		for _, line := range lines {
-			w.t.Errorf("%s: - recompute, + speed: %s", m.Name, line)
-		}
-	}
+	return want
 }
 
-// speedRows are the rows of the latest step of each scope.
-func (w *world) speedRows(l *lake.Lake) engine.Tables {
+// speedRows are the rows of the latest step of each scope, and those of the
+// manifest's tables of all other scopes.
+func (w *world) speedRows(l *lake.Lake, base lake.Manifest) engine.Tables {
 	w.t.Helper()
 	text := project.Type{Kind: project.String}
 	columns := []project.Column{{Name: "step", Type: project.Type{Kind: project.Bigint}}, {Name: "model", Type: text}, {Name: "fingerprint", Type: text},
@@ -260,10 +274,11 @@ func (w *world) speedRows(l *lake.Lake) engine.Tables {
 		for i := range int(b.NumRows()) {
 			at := func(c int) string { return b.Column(c).(*array.String).Value(i) }
 			m := w.program.Model(at(1))
-			if m == nil || m.Fingerprint != at(2) {
+			step := b.Column(0).(*array.Int64).Value(i)
+			if m == nil || m.Fingerprint != at(2) || step <= base.Step {
 				continue
 			}
-			k, step := scope{at(1), at(3)}, b.Column(0).(*array.Int64).Value(i)
+			k := scope{at(1), at(3)}
 			if step > latest[k] {
 				latest[k], rows[k] = step, nil
 			}
@@ -279,14 +294,121 @@ func (w *world) speedRows(l *lake.Lake) engine.Tables {
 		}
 	}
 	out := engine.Tables{}
+	for name := range base.Tables {
+		m := w.program.Model(name)
+		for _, b := range w.table(l, name, m.Columns) {
+			at := b.Schema().FieldIndices(m.Scope[0])[0] // every scope here is one string
+			for i := range int(b.NumRows()) {
+				text, err := json.Marshal(map[string]string{m.Scope[0]: b.Column(at).(*array.String).Value(i)})
+				if err != nil {
+					w.t.Fatal(err)
+				}
+				if _, changed := latest[scope{name, string(text)}]; !changed {
+					out[name] = append(out[name], b.NewSlice(int64(i), int64(i)+1))
+				}
+			}
+		}
+	}
 	for name, list := range byModel {
 		rec, err := modeltest.Record(w.program.Model(name).Columns, list)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		out[name] = []arrow.RecordBatch{rec}
+		out[name] = append(out[name], rec)
 	}
 	return out
+}
+
+// publish makes a manifest at the last step, as a batch does, by DuckDB.
+func (w *world) publish() lake.Manifest {
+	w.t.Helper()
+	ctx, l := context.Background(), w.openLake()
+	record := w.lastStep(l)
+	newest, _, err := l.NewestManifest(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := lake.Manifest{Parent: newest.ID, Step: record.Step, Offsets: record.Ends, Fingerprints: map[string]string{}, Tables: map[string]int64{}, Bronze: map[string]int64{}}
+	for name, batches := range w.recompute(l) {
+		columns := w.program.Model(name).Columns
+		rows, err := array.NewRecordReader(project.ArrowSchema(columns), batches)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if m.Tables[name], err = l.Replace(ctx, name, columns, nil, rows, nil); err != nil {
+			w.t.Fatal(err)
+		}
+		m.Fingerprints[name] = w.program.Model(name).Fingerprint
+	}
+	for _, src := range w.program.Project.Sources {
+		head, err := l.Head(ctx, src.Table())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		m.Bronze[src.Table()] = head.Snapshot
+	}
+	if m, err = l.Publish(ctx, m); err != nil {
+		w.t.Fatal(err)
+	}
+	return m
+}
+
+// TestSpeedBase: after a manifest the stream goes on from its tables, at a start
+// and in mid-run, and while rows that the manifest holds are changed again.
+func TestSpeedBase(t *testing.T) {
+	w := newWorld(t)
+	e := w.encoder("thing", thingContract)
+	w.events(e, 0, 40)
+	w.must("speed", "--until-idle", "--listen", "127.0.0.1:0")
+	w.compare(w.publish())
+	stream := w.start("speed", "--listen", "127.0.0.1:0")
+	w.events(e, 40, 20)
+	w.taken()
+	m := w.publish()
+	eventually(t, commandTime, "it goes on from the new manifest", func() bool { return strings.Contains(stream.log.String(), "goes on from manifest 2") })
+	w.events(e, 60, 20)
+	w.taken()
+	w.compare(m)
+	stream.stop()
+	w.events(e, 80, 20)
+	w.must("speed", "--until-idle", "--listen", "127.0.0.1:0")
+	w.compare(m)
+}
+
+// taken waits until all that was produced is in steps.
+func (w *world) taken() {
+	w.t.Helper()
+	l := w.openLake()
+	eventually(w.t, commandTime, "all records are in steps", func() bool {
+		r := w.lastStep(l)
+		n := 0
+		for _, counts := range []map[string]int{r.Accepted, r.Dead} {
+			for _, c := range counts {
+				n += c
+			}
+		}
+		return n == w.produced
+	})
+}
+
+type stepRecord struct {
+	Step     int64                      `json:"step"`
+	Ends     map[string]map[int32]int64 `json:"ends"`
+	Accepted map[string]int             `json:"accepted"`
+	Dead     map[string]int             `json:"dead"`
+}
+
+func (w *world) lastStep(l *lake.Lake) (r stepRecord) {
+	w.t.Helper()
+	head, err := l.Head(context.Background(), "lockstep.speed")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	text, _ := head.Property("lockstep.step")
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		w.t.Fatal(err)
+	}
+	return r
 }
 
 func (w *world) rowOf(model, text string) modeltest.Row {

@@ -165,7 +165,10 @@ class Lake:
     # Objects beside the tables.
 
     def io(self):
-        return self.load(SPEED).io()
+        loaded = self.load(SPEED)
+        if loaded is None:
+            raise ValueError(f"the table {SPEED} is gone: was the project reset while this ran?")
+        return loaded.io()
 
     def read(self, path):
         """The bytes of an object; None: there is none."""
