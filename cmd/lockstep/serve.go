@@ -49,7 +49,8 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	s := cluster.NewServing(b, a.layerStatus)
-	stop, err := a.answer(s, filepath.Join(a.stateDir(), "serve"), listen)
+	stop, err := a.answer(s, filepath.Join(a.stateDir(), "serve"), listener{asked: listen, standard: serveAddress, what: "web"},
+		web.Options{Lineage: compile.Graph(s.Program()), Program: s.Program()})
 	if err != nil {
 		return err
 	}
@@ -57,12 +58,18 @@ func (a *app) serve(ctx context.Context, listen string) (err error) {
 	return s.Run(ctx)
 }
 
-// answer lets people and other commands ask.
-func (a *app) answer(s *cluster.Serving, dir, listen string) (stop func(), err error) {
+// listener is where a layer of a cluster answers people.
+type listener struct {
+	asked, standard string // the address that was asked for; else the one to begin at
+	what            string // what is there
+}
+
+// answer lets people and other commands ask a layer of a cluster.
+func (a *app) answer(b web.Backend, dir string, at listener, o web.Options) (stop func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("cannot make the folder of the serving layer: %w", err)
+		return nil, fmt.Errorf("cannot make the folder of the layer: %w", err)
 	}
-	tcp, _, err := web.ListenTCP("listen", listen, serveAddress)
+	tcp, _, err := web.ListenTCP("listen", at.asked, at.standard)
 	if err != nil {
 		return nil, err
 	}
@@ -70,15 +77,16 @@ func (a *app) answer(s *cluster.Serving, dir, listen string) (stop func(), err e
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
+	o.Version, o.Password, o.Log = version, os.Getenv(web.PasswordVariable), a.log
 	server := web.NewServer(a.log)
-	server.ServePeople(tcp, s, web.Options{Version: version, Lineage: compile.Graph(s.Program()), Program: s.Program(), Password: os.Getenv(web.PasswordVariable), Log: a.log})
-	server.ServeCommands(socket, s)
-	a.say("web       http://%s\n", tcp.Addr())
+	server.ServePeople(tcp, b, o)
+	server.ServeCommands(socket, b)
+	a.say("%-9s http://%s\n", at.what, tcp.Addr())
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		if err := server.Close(ctx); err != nil {
-			a.log.Debug("cannot end the answers of the serving layer", "error", err)
+			a.log.Debug("cannot end the answers of the layer", "error", err)
 		}
 	}, nil
 }

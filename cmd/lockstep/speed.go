@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,7 +70,7 @@ func (a *app) speed(ctx context.Context, f speedFlags) error {
 	}
 	defer logFile.Close()
 	layer := cluster.NewSpeed(cluster.SpeedOptions{Program: program, Config: config, Dir: dir, UntilIdle: f.untilIdle, Progress: a.speedProgress, Output: logFile, Log: a.log})
-	stop, err := a.serveSpeed(layer, backend, dir, f.listen)
+	stop, err := a.answer(speedBackend{backend, layer}, dir, listener{asked: f.listen, standard: speedAddress, what: "metrics"}, web.Options{})
 	if err != nil {
 		return err
 	}
@@ -92,30 +90,6 @@ type speedBackend struct {
 
 // Status implements web.Backend.
 func (b speedBackend) Status(ctx context.Context) (*web.Status, error) { return b.layer.Status(ctx) }
-
-// serveSpeed answers Prometheus, and other commands over a socket.
-func (a *app) serveSpeed(layer *cluster.Speed, b web.Backend, dir, listen string) (stop func(), err error) {
-	tcp, _, err := web.ListenTCP("listen", listen, speedAddress)
-	if err != nil {
-		return nil, err
-	}
-	socket, err := web.ListenSocket(dir)
-	if err != nil {
-		return nil, errors.Join(err, tcp.Close())
-	}
-	server := web.NewServer(a.log)
-	own := speedBackend{b, layer}
-	server.ServePeople(tcp, own, web.Options{Version: version, Password: os.Getenv(web.PasswordVariable), Log: a.log})
-	server.ServeCommands(socket, own)
-	a.say("metrics   http://%s/metrics\n", tcp.Addr())
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := server.Close(ctx); err != nil {
-			a.log.Debug("cannot end the answers of the speed layer", "error", err)
-		}
-	}, nil
-}
 
 // speedProgress tells people what the application does.
 func (a *app) speedProgress(e spark.Event) {
