@@ -33,20 +33,20 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	stream := cloud.start("speed")
-	send := cloud.start(append([]string{"replay", "--speed", "250000"}, source...)...) // some four minutes
+	send := cloud.start(append([]string{"replay", "--speed", "200000"}, source...)...) // five minutes
 	cloud.stepReached(stream, 2)
 
 	try("kill a node of Kafka", s.Kill("kafka-2"))
-	cloud.stepReached(stream, cloud.status().Step+2)
+	cloud.goesOn(stream, send)
 	try("start it again", s.Start(ctx, "kafka-2"))
 
 	_, err := s.KillExecutors()
 	try("kill the executors", err)
-	cloud.stepReached(stream, cloud.status().Step+2)
+	cloud.goesOn(stream, send)
 
 	stream.kill()
 	stream = cloud.start("speed")
-	cloud.stepReached(stream, cloud.status().Step+2)
+	cloud.goesOn(stream, send)
 
 	batch := cloud.start("batch")
 	eventually(t, commandTime, "the batch has begun", func() bool { return cloud.status().Step > 0 })
@@ -71,6 +71,19 @@ func TestCrashes(t *testing.T) {
 	for _, table := range tables(t) {
 		compareRows(t, table, local.rows(table, "batch"), cloud.rows(table, "serving"))
 	}
+}
+
+// goesOn waits until the stream makes further steps, or has nothing left to do.
+func (x *site) goesOn(stream, send *process) {
+	x.t.Helper()
+	from := x.status().Step
+	eventually(x.t, commandTime, "the stream goes on", func() bool {
+		if stream.ended() {
+			x.t.Fatalf("the stream ended:\n%s", tail(stream.log.String()))
+		}
+		s := x.status()
+		return s.Step >= from+2 || send.ended() && s.Step > 0 && s.lag() == 0
+	})
 }
 
 // sameAsLog compares bronze with the log, record by record: each is there once.
