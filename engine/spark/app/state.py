@@ -16,7 +16,10 @@ import cells
 
 class Overlay:
     """Rows by relation, found by their indexes, and the scopes that they are
-    all of. A scope that became empty is there too."""
+    all of. A scope that became empty is there too.
+
+    CROSS JOIN keeps SQLite from turning a join round: it takes a list of keys
+    for long and would pass over it once for every row."""
 
     def __init__(self, path, durable=False):
         self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
@@ -57,14 +60,14 @@ class Overlay:
     def lookup(self, relation, index, keys):
         """The rows whose key of that index is among keys."""
         found = self.db.execute(
-            "SELECT r.data FROM json_each(?) k JOIN entry e ON e.idx = ? AND e.key = k.value JOIN row r ON r.id = e.row",
+            "SELECT r.data FROM json_each(?) k CROSS JOIN entry e ON e.idx = ? AND e.key = k.value CROSS JOIN row r ON r.id = e.row",
             (json.dumps([cells.key_text(k) for k in keys]), index_id(relation, index)))
         return [loaded(data) for data, in found]
 
     def covered(self, relation, scopes):
         """Those of the scopes that the overlay holds."""
         texts = {cells.key_text(s): s for s in scopes}
-        found = self.db.execute("SELECT s.key FROM json_each(?) k JOIN scope s ON s.relation = ? AND s.key = k.value",
+        found = self.db.execute("SELECT s.key FROM json_each(?) k CROSS JOIN scope s ON s.relation = ? AND s.key = k.value",
                                 (json.dumps(list(texts)), relation.id))
         return {texts[key] for key, in found}
 
@@ -80,7 +83,7 @@ class Overlay:
         """These scopes now have these rows."""
         texts = [cells.key_text(s) for s in scopes]
         old = json.dumps(texts)
-        self.db.execute("DELETE FROM entry WHERE row IN (SELECT r.id FROM json_each(?) k JOIN row r ON r.relation = ? AND r.scope = k.value)", (old, relation.id))
+        self.db.execute("DELETE FROM entry WHERE row IN (SELECT r.id FROM json_each(?) k CROSS JOIN row r ON r.relation = ? AND r.scope = k.value)", (old, relation.id))
         self.db.execute("DELETE FROM row WHERE relation = ? AND scope IN (SELECT value FROM json_each(?))", (relation.id, old))
         self.db.executemany("INSERT OR REPLACE INTO scope VALUES (?, ?, ?)", [(relation.id, t, step) for t in texts])
         self.add(relation, step, rows, relation.indexes[0])
