@@ -87,7 +87,9 @@ func (s *supersetServer) check(t *testing.T, x *site, uri string) {
 		}
 	}
 	s.figures(t, x, bundle, boards)
-	s.look(t, x, bundle)
+	if !testing.Short() { // the browser is for `make test-stack`
+		s.look(t, x, bundle)
+	}
 }
 
 func supersetBundle(t *testing.T, uri string) (*superset.Bundle, map[string]*dashboard.Dashboard) {
