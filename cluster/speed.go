@@ -14,6 +14,7 @@ import (
 
 	"lockstep/compile"
 	"lockstep/engine/spark"
+	"lockstep/lake"
 	"lockstep/project"
 	"lockstep/registry"
 	"lockstep/speed"
@@ -128,11 +129,22 @@ func (s *Speed) prepare(ctx context.Context) error {
 		return err
 	}
 	for _, src := range p.Sources {
-		if _, err := l.Bronze(ctx, src.Table(), src.Columns()); err != nil {
+		if err := makeBronze(ctx, l, src); err != nil {
 			return errors.Join(err, l.Close())
 		}
 	}
 	return l.Close()
+}
+
+// makeBronze makes a bronze table, or gives it the contract's new columns. Where
+// another one does the same at this moment, it looks again.
+func makeBronze(ctx context.Context, l *lake.Lake, src *project.Source) (err error) {
+	for range 5 {
+		if _, err = l.Bronze(ctx, src.Table(), src.Columns()); !errors.Is(err, lake.ErrConflict) {
+			return err
+		}
+	}
+	return err
 }
 
 func makeTopics(ctx context.Context, c *Config, p *project.Project) error {
