@@ -145,7 +145,7 @@ func (l *Lake) Manifest(ctx context.Context, id int64) (Manifest, error) {
 		err = fmt.Errorf("it holds manifest %d", m.ID)
 	}
 	if err != nil {
-		return Manifest{}, fmt.Errorf("cannot read manifest %s: %w; remove it: the next batch builds silver and gold again from bronze", l.objects.place(manifestName(id)), err)
+		return Manifest{}, fmt.Errorf("cannot read manifest %s: %w; remove the file: the next batch builds silver and gold again from bronze", l.objects.place(manifestName(id)), err)
 	}
 	return m, nil
 }
