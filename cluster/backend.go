@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -138,13 +137,13 @@ func (b *Backend) Batch(ctx context.Context, r web.BatchRequest) (*web.BatchRepo
 		if err != nil {
 			return nil, err
 		}
-		return b.report(&batch.Report{Run: *run}), nil
+		return web.NewBatchReport(&batch.Report{Run: *run}), nil
 	case r.Run != "":
 		run, err := b.batch.Evaluate(ctx, r.Run, r.Select)
 		if err != nil {
 			return nil, err
 		}
-		return b.report(&batch.Report{Run: *run}), nil
+		return web.NewBatchReport(&batch.Report{Run: *run}), nil
 	case r.Publish != "":
 		rep, err := b.batch.Publish(ctx, r.Publish)
 		return b.noteBatch(ctx, rep, err)
@@ -164,7 +163,7 @@ func (b *Backend) noteBatch(ctx context.Context, rep *batch.Report, err error) (
 	case err != nil:
 		out.Error = err.Error()
 	default:
-		out = b.report(rep)
+		out = web.NewBatchReport(rep)
 	}
 	text, e := json.Marshal(out)
 	if e == nil {
@@ -193,18 +192,6 @@ func (b *Backend) lastBatch(ctx context.Context) (*web.BatchReport, error) {
 		return nil, fmt.Errorf("cannot read how the last batch ended: %s: %w", batchObject, err)
 	}
 	return out, nil
-}
-
-func (b *Backend) report(rep *batch.Report) *web.BatchReport {
-	out := &web.BatchReport{Run: rep.ID, Step: rep.Pin.Step, Manifest: rep.Manifest.ID, Started: rep.Started, Seconds: rep.Took,
-		Models: maps.Clone(rep.Run.Seconds), Rows: maps.Clone(rep.Rows), Drift: map[string]int64{}, Compare: rep.Compare}
-	for _, d := range rep.Drift {
-		out.Drift[d.Model] = d.Rows
-	}
-	for _, f := range rep.Failures {
-		out.Tests = append(out.Tests, f.String())
-	}
-	return out
 }
 
 // Maintain implements web.Backend. Files of bronze are merged by Spark, sorted

@@ -220,38 +220,26 @@ func (i *Instance) Batch(ctx context.Context, r web.BatchRequest) (*web.BatchRep
 		if err != nil {
 			return nil, err
 		}
-		return reportOf(&batch.Report{Run: *run}), nil
+		return web.NewBatchReport(&batch.Report{Run: *run}), nil
 	case r.Run != "":
 		run, err := i.batch.Evaluate(ctx, r.Run, r.Select)
 		if err != nil {
 			return nil, err
 		}
-		return reportOf(&batch.Report{Run: *run}), nil
+		return web.NewBatchReport(&batch.Report{Run: *run}), nil
 	case r.Publish != "":
 		rep, err := i.batch.Publish(ctx, r.Publish)
 		i.noteBatch(rep, err)
 		if err != nil {
 			return nil, err
 		}
-		return reportOf(rep), nil
+		return web.NewBatchReport(rep), nil
 	}
 	rep, err := i.runBatch(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return reportOf(rep), nil
-}
-
-func reportOf(rep *batch.Report) *web.BatchReport {
-	out := &web.BatchReport{Run: rep.ID, Step: rep.Pin.Step, Manifest: rep.Manifest.ID, Started: rep.Started, Seconds: rep.Took,
-		Models: maps.Clone(rep.Run.Seconds), Rows: maps.Clone(rep.Rows), Drift: map[string]int64{}, Compare: rep.Compare}
-	for _, d := range rep.Drift {
-		out.Drift[d.Model] = d.Rows
-	}
-	for _, f := range rep.Failures {
-		out.Tests = append(out.Tests, f.String())
-	}
-	return out
+	return web.NewBatchReport(rep), nil
 }
 
 // Status implements web.Backend.

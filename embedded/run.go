@@ -252,7 +252,7 @@ func (i *Instance) noteBatch(rep *batch.Report, err error) {
 		}
 		i.problems["data tests"] = "data tests fail: " + strings.Join(list, "; ") + ": correct the model, or the test in its header"
 	}
-	i.lastBatch = reportOf(rep)
+	i.lastBatch = web.NewBatchReport(rep)
 	i.drift = map[string]int64{}
 	for _, d := range rep.Drift {
 		i.drift[d.Model] = d.Rows
