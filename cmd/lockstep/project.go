@@ -79,11 +79,3 @@ func (a *app) checkEnvironment(p *project.Project) error {
 	}
 	return nil
 }
-
-// onlyEmbedded refuses what this version does in the embedded environment only.
-func (a *app) onlyEmbedded() error {
-	if a.env != "embedded" {
-		return fmt.Errorf("cannot use --env %s: this version of lockstep runs the environment embedded only", a.env)
-	}
-	return nil
-}

@@ -75,12 +75,12 @@ func (a *app) run(ctx context.Context, f runFlags) error {
 	if err != nil {
 		return err
 	}
-	if err := a.onlyEmbedded(); err != nil {
-		return err
-	}
 	program, err := a.program()
 	if err != nil {
 		return err
+	}
+	if a.env != "embedded" {
+		return fmt.Errorf("cannot run --env %s in one process: `lockstep run` is the environment embedded; there, start `lockstep replay`, `lockstep speed`, `lockstep batch` and `lockstep serve`, each with --env %[1]s", a.env)
 	}
 	options, err := f.options(program)
 	if err != nil {
