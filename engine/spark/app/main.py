@@ -506,6 +506,10 @@ class App:
         reader = self.spark.readStream.format("kafka").option("subscribe", ",".join(topics))
         for k, v in client_settings(self.config).items():
             reader = reader.option("kafka." + k, v)
+        # Spark's consumer asks for each partition's ends before it reads. A node
+        # answers a connection in order, so that the answer would stand behind a
+        # fetch that waits for records which are not there yet.
+        reader = reader.option("kafka.fetch.max.wait.ms", "10")
         starts = {t: {str(p): o for p, o in self.next[t].items()} for t in topics}
         reader = reader.option("kafka.isolation.level", "read_committed").option("startingOffsets", json.dumps(starts))
         reader = reader.option("maxOffsetsPerTrigger", self.config["max_rows"]).option("includeHeaders", "true").option("failOnDataLoss", "true")
