@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -78,6 +79,11 @@ func text(field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, v string) error { *field(c) = v; return nil }
 }
 
+// file makes a path absolute: Spark's driver works in a folder of its own.
+func file(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) (err error) { *field(c), err = filepath.Abs(v); return err }
+}
+
 func truth(field func(*Config) *bool) func(*Config, string) error {
 	return func(c *Config, v string) (err error) { *field(c), err = strconv.ParseBool(v); return err }
 }
@@ -85,14 +91,14 @@ func truth(field func(*Config) *bool) func(*Config, string) error {
 var settings = map[string]setting{
 	"kafka":              {required: true, set: func(c *Config, v string) error { c.Kafka = strings.Split(v, ","); return nil }},
 	"kafka_tls":          {fallback: "false", set: truth(func(c *Config) *bool { return &c.KafkaTLS })},
-	"kafka_ca":           {set: text(func(c *Config) *string { return &c.KafkaCA })},
+	"kafka_ca":           {set: file(func(c *Config) *string { return &c.KafkaCA })},
 	"kafka_sasl":         {set: oneOf(func(c *Config) *string { return &c.KafkaSASL }, "", "plain", "scram-sha-256", "scram-sha-512")},
 	"kafka_user":         {set: text(func(c *Config) *string { return &c.KafkaUser })},
 	"kafka_password":     {set: text(func(c *Config) *string { return &c.KafkaPassword })},
 	"registry":           {required: true, set: address(func(c *Config) *string { return &c.Registry })},
 	"registry_user":      {set: text(func(c *Config) *string { return &c.RegistryUser })},
 	"registry_password":  {set: text(func(c *Config) *string { return &c.RegistryPassword })},
-	"registry_ca":        {set: text(func(c *Config) *string { return &c.RegistryCA })},
+	"registry_ca":        {set: file(func(c *Config) *string { return &c.RegistryCA })},
 	"catalog":            {required: true, set: address(func(c *Config) *string { return &c.Catalog })},
 	"catalog_token":      {set: text(func(c *Config) *string { return &c.CatalogToken })},
 	"catalog_credential": {set: text(func(c *Config) *string { return &c.CatalogCredential })},
@@ -103,7 +109,7 @@ var settings = map[string]setting{
 	"s3_region":          {fallback: "us-east-1", set: text(func(c *Config) *string { return &c.S3Region })},
 	"spark_submit":       {fallback: "spark-submit", set: text(func(c *Config) *string { return &c.SparkSubmit })},
 	"spark_master":       {fallback: "local[2]", set: text(func(c *Config) *string { return &c.SparkMaster })},
-	"spark_conf":         {set: text(func(c *Config) *string { return &c.SparkConf })},
+	"spark_conf":         {set: file(func(c *Config) *string { return &c.SparkConf })},
 	"spark_jars":         {set: text(func(c *Config) *string { return &c.SparkJars })},
 	"thrift":             {required: true, set: text(func(c *Config) *string { return &c.Thrift })},
 	"thrift_auth":        {fallback: "NONE", set: oneOf(func(c *Config) *string { return &c.ThriftAuth }, "NONE", "NOSASL", "LDAP")},

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -51,5 +52,24 @@ func TestConfigFaults(t *testing.T) {
 func TestConfigUnknownEnvironment(t *testing.T) {
 	if _, err := Read(&project.Project{}, "cluster", nil); err == nil || !strings.Contains(err.Error(), "project.yaml") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// Spark's driver works in a folder of its own.
+func TestConfigFiles(t *testing.T) {
+	settings := map[string]string{"kafka_ca": "ca.pem", "registry_ca": "/etc/ca.pem"}
+	for k, v := range enough {
+		settings[k] = v
+	}
+	c, err := read(settings, map[string]string{"K": "a:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, err := filepath.Abs("ca.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.KafkaCA != here || c.RegistryCA != "/etc/ca.pem" || c.SparkConf != "" {
+		t.Errorf("the files are %q, %q and %q", c.KafkaCA, c.RegistryCA, c.SparkConf)
 	}
 }

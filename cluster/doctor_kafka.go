@@ -2,8 +2,12 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,21 +53,68 @@ func (e *examination) kafka(ctx context.Context) {
 func (e *examination) kafkaAnswers(ctx context.Context, admin *kadm.Client) (string, error) {
 	meta, err := admin.BrokerMetadata(ctx)
 	if err != nil {
-		return "", mend(err, "see that the brokers run and that kafka (%s) is their listener for clients; with TLS or SASL set kafka_tls, kafka_sasl, kafka_user, kafka_password",
-			strings.Join(e.config.Kafka, ","))
+		return "", e.mendKafka(err, "see that the brokers run and that kafka (%s) is their listener for clients", strings.Join(e.config.Kafka, ","))
 	}
 	versions, err := admin.ApiVersions(ctx)
 	if err != nil {
-		return "", mend(err, "a broker names an address that cannot be reached from here: set its advertised.listeners")
+		return "", e.mendKafka(err, "a broker names an address that cannot be reached from here: set its advertised.listeners")
 	}
 	version := "of unknown version"
 	for _, v := range versions {
 		if v.Err != nil {
-			return "", mend(fmt.Errorf("broker %d does not answer: %w", v.NodeID, v.Err), "start broker %d, or correct its advertised.listeners", v.NodeID)
+			return "", e.mendKafka(fmt.Errorf("broker %d does not answer: %w", v.NodeID, v.Err), "start broker %d, or correct its advertised.listeners", v.NodeID)
 		}
 		version = v.VersionGuess()
 	}
 	return fmt.Sprintf("%d brokers, %s", len(meta.Brokers), version), nil
+}
+
+// mendKafka gives an error of a connection with the setting that it points to,
+// else with another remedy.
+func (e *examination) mendKafka(err error, otherwise string, args ...any) error {
+	if remedy := e.config.kafkaRemedy(err); remedy != "" {
+		return mend(err, "%s", remedy)
+	}
+	return mend(err, otherwise, args...)
+}
+
+// explainKafka adds to an error the setting of the log that it points to, if any.
+func (c *Config) explainKafka(err error) error {
+	var web *url.Error // of the registry, which has settings of its own
+	if err == nil || errors.As(err, &web) {
+		return err
+	}
+	if remedy := c.kafkaRemedy(err); remedy != "" {
+		return fmt.Errorf("%w: %s", err, remedy)
+	}
+	return err
+}
+
+// kafkaRemedy names the setting that an error of a connection points to, if any.
+func (c *Config) kafkaRemedy(err error) string {
+	var authority x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var notTLS tls.RecordHeaderError
+	said := func(text string) bool { return strings.Contains(err.Error(), text) } // the client's guesses have no types
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed):
+		return "correct kafka_user and kafka_password; brokers keep the users of each mechanism apart, and kafka_sasl is " + c.KafkaSASL
+	case errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return "set kafka_sasl to a mechanism that the listener offers (sasl.enabled.mechanisms of the brokers), not " + c.KafkaSASL
+	case errors.Is(err, kerr.IllegalSaslState):
+		return "leave kafka_sasl empty: the listener takes no login; or name another one in kafka"
+	case said("is SASL missing?"):
+		return "set kafka_sasl, kafka_user and kafka_password: the listener wants a login"
+	case errors.As(err, &authority):
+		return "name the file with the certificate of the authority that signed the brokers' certificates, in PEM, in kafka_ca"
+	case errors.As(err, &name):
+		return "name the brokers in kafka as their certificates do, or add the name to the certificates (subjectAltName)"
+	case said("is TLS missing?"), said("speaking to a tls endpoint"):
+		return "set kafka_tls to true, and kafka_ca unless the system trusts the brokers' certificates: the listener wants TLS"
+	case errors.As(err, &notTLS), said("is TLS misconfigured"):
+		return "set kafka_tls to false: the listener speaks no TLS; or name another one in kafka"
+	}
+	return ""
 }
 
 // kafkaTopic does what ingest and replay do: it makes a topic, writes in a
@@ -238,7 +289,7 @@ func (e *examination) registry(ctx context.Context) {
 		}
 		subjects, err := client.Subjects(ctx)
 		if err != nil {
-			return "", mend(err, "see that the registry runs and that registry (%s) ends with the path of its Confluent API; with a login set registry_user and registry_password", e.config.Registry)
+			return "", mend(err, "%s", e.config.registryRemedy(err))
 		}
 		return fmt.Sprintf("%d subjects", len(subjects)), nil
 	})
@@ -247,6 +298,19 @@ func (e *examination) registry(ctx context.Context) {
 			return registerScratch(ctx, client, "lockstep."+e.scratch)
 		})
 	}
+}
+
+// registryRemedy names the setting that an error of the registry points to.
+func (c *Config) registryRemedy(err error) string {
+	var authority x509.UnknownAuthorityError
+	var answer *sr.ResponseError
+	switch {
+	case errors.As(err, &authority):
+		return "name the file with the certificate of the authority that signed the registry's certificate, in PEM, in registry_ca"
+	case errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
+		return "correct registry_user and registry_password"
+	}
+	return fmt.Sprintf("see that the registry runs and that registry (%s) ends with the path of its Confluent API", c.Registry)
 }
 
 func registerScratch(ctx context.Context, client *sr.Client, subject string) (found string, err error) {

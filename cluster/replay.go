@@ -34,8 +34,9 @@ func Replay(ctx context.Context, p *project.Project, c *Config, o ReplayOptions)
 	if err != nil {
 		return replay.Result{}, err
 	}
-	return replay.Run(ctx, replay.Config{Project: p, Data: o.Data, Scale: o.Scale, Speed: o.Speed, WorkDir: o.WorkDir,
+	result, err := replay.Run(ctx, replay.Config{Project: p, Data: o.Data, Scale: o.Scale, Speed: o.Speed, WorkDir: o.WorkDir,
 		ClientOptions: kafka, Registry: registry, Progress: o.Progress, Hook: o.Hook, Log: o.Log})
+	return result, c.explainKafka(err)
 }
 
 // RegistryClient is a client of the cluster's schema registry.

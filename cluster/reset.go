@@ -77,7 +77,7 @@ func resetTopics(ctx context.Context, p *project.Project, c *Config) error {
 	}
 	answers, err := kadm.NewClient(cl).DeleteTopics(ctx, names...)
 	if err != nil {
-		return err
+		return c.explainKafka(err)
 	}
 	for _, a := range answers {
 		if a.Err != nil && !errors.Is(a.Err, kerr.UnknownTopicOrPartition) {

@@ -160,7 +160,7 @@ func makeTopics(ctx context.Context, c *Config, p *project.Project) error {
 	admin := kadm.NewClient(client)
 	have, err := admin.ListTopics(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot list topics: %w", err)
+		return fmt.Errorf("cannot list topics: %w", c.explainKafka(err))
 	}
 	for _, src := range p.Sources {
 		if have.Has(src.Topic) {

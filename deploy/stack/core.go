@@ -101,6 +101,13 @@ func (s *Stack) kafka(n int) part {
 	}
 }
 
+// KafkaCommand runs a class of the Kafka that is installed, for who needs a node
+// beside the stack's.
+func (s *Stack) KafkaCommand(args ...string) (*exec.Cmd, error) {
+	p, err := s.javaPart(0, "kafka", append([]string{"-Dorg.slf4j.simpleLogger.defaultLogLevel=info", "-cp", s.cached("jars", "kafka", "*")}, args...)...)
+	return exec.Command(p.path, p.args...), err
+}
+
 // formatKafka writes a node's folder once. A folder whose format was cut short
 // has no meta.properties and is formatted again.
 func (s *Stack) formatKafka(n int, classes, properties string) error {

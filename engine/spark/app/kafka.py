@@ -19,7 +19,9 @@ def client_settings(config):
     if tls or sasl:
         out["security.protocol"] = ("SASL_" if sasl else "") + ("SSL" if tls else "PLAINTEXT")
     if tls and config.get("kafka_ca"):
-        out.update({"ssl.truststore.type": "PEM", "ssl.truststore.location": config["kafka_ca"]})
+        # The certificates themselves: executors may be where the file is not.
+        with open(config["kafka_ca"]) as f:
+            out.update({"ssl.truststore.type": "PEM", "ssl.truststore.certificates": f.read()})
     if sasl:
         plain = sasl == "plain"
         out["sasl.mechanism"] = sasl.upper()
