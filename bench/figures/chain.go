@@ -125,8 +125,17 @@ type status struct {
 		} `json:"since"`
 	} `json:"freshness"`
 	Topics []struct {
-		Lag int64 `json:"lag"`
+		Records int64 `json:"records"`
+		Lag     int64 `json:"lag"`
 	} `json:"topics"`
+}
+
+// records is how many there are in the log.
+func (s *status) records() (n int64) {
+	for _, t := range s.Topics {
+		n += t.Records + t.Lag
+	}
+	return n
 }
 
 func (s *status) lag() (n int64) {

@@ -21,7 +21,10 @@ import (
 )
 
 // coldSteps are not counted: the Java compiler is at work in them.
-const coldSteps = 20
+const coldSteps = 30
+
+// halfRate is messages per second of the first half, which nothing measures.
+const halfRate = 10000
 
 // cluster sets the real engines beside the embedded environment: the same
 // events at the same rate, then all that is left at once, then a batch.
@@ -110,16 +113,39 @@ func (b *figures) stack(ctx context.Context) (s *stack.Stack, down func(), err e
 	}, nil
 }
 
-// source is small and even: two years of 65,000 messages, at about the rate.
-func source() []string {
-	const perSecond = 65000 / (730 * 86400.0)
-	return []string{"--scale", "0.05", "--speed", strconv.Itoa(int(*rate / perSecond))}
+// The source: two years of 130,000 messages. The second half of them is even,
+// some 250 days long; the first is what there is when the steady rate begins.
+const (
+	halfScale = 0.1
+	half      = 65000
+	perSecond = half / (250 * 86400.0)
+)
+
+func source(rate float64) []string {
+	return []string{"--scale", fmt.Sprint(halfScale), "--speed", strconv.Itoa(int(rate / perSecond))}
+}
+
+// firstHalf is of 65,000 records at once, by a command that ends when it is asked to.
+func firstHalf(ctx context.Context, ask asker, c *exec.Cmd) error {
+	if err := c.Start(); err != nil {
+		return err
+	}
+	defer end(c)
+	if _, err := ask.until(ctx, 20*time.Minute, func(s *status) bool { return s.records() >= half }); err != nil {
+		return err
+	}
+	return end(c)
 }
 
 func (b *figures) embeddedSide(ctx context.Context, env []string) (*side, error) {
-	state := filepath.Join(b.dir, "beside")
-	ask := asker{b: b, env: env, args: []string{"--state", state}}
-	c := ask.command(ctx, append(append([]string{"run", "--schedule", "off"}, source()...), ports...)...)
+	ask := asker{b: b, env: env, args: []string{"--state", filepath.Join(b.dir, "beside")}}
+	run := func(rate float64) *exec.Cmd {
+		return ask.command(ctx, append(append([]string{"run", "--schedule", "off"}, source(rate)...), ports...)...)
+	}
+	if err := firstHalf(ctx, ask, run(halfRate)); err != nil {
+		return nil, err
+	}
+	c := run(*rate)
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
@@ -135,7 +161,7 @@ func (b *figures) embeddedSide(ctx context.Context, env []string) (*side, error)
 	var all struct {
 		Rate float64 `json:"events_per_second"`
 	}
-	err = ask.json(ctx, &all, append([]string{"run", "--once", "--speed", "max", "--scale", "0.05"}, ports...)...)
+	err = ask.json(ctx, &all, append([]string{"run", "--once", "--speed", "max", "--scale", fmt.Sprint(halfScale)}, ports...)...)
 	out.catchUp = all.Rate
 	return out, err
 }
@@ -151,7 +177,10 @@ func (b *figures) sparkSide(ctx context.Context, env []string) (*side, error) {
 		return nil, err
 	}
 	defer end(speed)
-	send := ask.command(ctx, append([]string{"replay"}, source()...)...)
+	if err := firstHalf(ctx, ask, ask.command(ctx, append([]string{"replay"}, source(halfRate)...)...)); err != nil {
+		return nil, err
+	}
+	send := ask.command(ctx, append([]string{"replay"}, source(*rate)...)...)
 	if err := send.Start(); err != nil {
 		return nil, err
 	}
@@ -161,22 +190,15 @@ func (b *figures) sparkSide(ctx context.Context, env []string) (*side, error) {
 		return nil, err
 	}
 	out.memory = treeMemory(speed.Process.Pid)
-	// What is left, at once: it lies in the log before the stream starts again.
+	// What is left, at once; the stream is warm.
 	if err := end(send); err != nil {
 		return nil, err
 	}
-	if err := end(speed); err != nil {
-		return nil, err
-	}
-	if _, err := ask.output(ctx, "replay", "--speed", "max", "--scale", "0.05"); err != nil {
-		return nil, err
-	}
 	steps.clear()
-	if speed, err = ask.speed(ctx, steps); err != nil {
+	if _, err := ask.output(ctx, "replay", "--speed", "max", "--scale", fmt.Sprint(halfScale)); err != nil {
 		return nil, err
 	}
-	defer end(speed)
-	_, err = ask.until(ctx, 20*time.Minute, func(s *status) bool { return s.Step > 0 && s.lag() == 0 && steps.records() > 0 })
+	_, err = ask.until(ctx, 20*time.Minute, func(s *status) bool { return s.lag() == 0 && steps.records() > 0 })
 	seconds, _ := steps.take()
 	for _, s := range seconds {
 		out.catchUp += s
@@ -209,8 +231,8 @@ func end(c *exec.Cmd) error {
 	}
 	err := c.Wait()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 130 {
-		return nil
+	if errors.As(err, &exit) {
+		return nil // asked to end, it says in its exit code that there was more to do
 	}
 	return err
 }
@@ -315,7 +337,7 @@ func (a asker) status(ctx context.Context) (*status, error) {
 }
 
 func (a asker) until(ctx context.Context, patience time.Duration, reached func(*status) bool) (*status, error) {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(time.Second) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(2 * time.Second) {
 		if s, err := a.status(ctx); err == nil && reached(s) {
 			return s, nil
 		}
