@@ -153,7 +153,7 @@ func (l *lockedBuffer) String() string {
 func start(t *testing.T, state string, args ...string) *process {
 	t.Helper()
 	p := launch(t, state, args...)
-	p.until("it is ready", time.Minute, func() bool {
+	p.until("it is ready", 5*time.Minute, func() bool {
 		resp, err := http.Get(p.address() + "/readyz")
 		if err != nil {
 			return false

@@ -197,7 +197,7 @@ func bronzeRecords(t *testing.T, state string) map[string]map[string][]string {
 // logRecords reads a topic from its beginning: key by partition/offset.
 func logRecords(t *testing.T, broker, topic string) map[string]string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {

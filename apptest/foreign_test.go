@@ -54,11 +54,11 @@ func outside(t *testing.T, p *process, python, state string) {
 	}
 	next := produce("send")
 	begin := time.Now()
-	p.until("the record is served", 30*time.Second, func() bool {
+	p.until("the record is served", 3*time.Minute, func() bool {
 		return query(t, state, "SELECT count(*) FROM silver.olist_user WHERE user_id = 'outside-1'").Rows[0][0] == 1.0
 	})
 	t.Logf("served after %s", time.Since(begin))
-	p.until("three records are dead letters", 30*time.Second, func() bool { return len(list()) == 3 })
+	p.until("three records are dead letters", 3*time.Minute, func() bool { return len(list()) == 3 })
 	var reasons []string
 	for _, l := range list() {
 		reasons = append(reasons, l.Topic+" "+l.Reason)
@@ -71,13 +71,13 @@ func outside(t *testing.T, p *process, python, state string) {
 		t.Fatalf("the schema got id %s, not %s", id, next)
 	}
 	must(t, "dlq", "replay", "--all", "--state", state)
-	p.until("the mended record is served", 30*time.Second, func() bool {
+	p.until("the mended record is served", 3*time.Minute, func() bool {
 		return query(t, state, "SELECT count(*) FROM silver.olist_user WHERE user_id = 'outside-4'").Rows[0][0] == 1.0
 	})
-	p.until("its new field is a column of the table", 30*time.Second, func() bool {
+	p.until("its new field is a column of the table", 3*time.Minute, func() bool {
 		return strings.TrimSpace(runPython(t, python, readRating, state)) == "[5]"
 	})
-	p.until("the others are judged dead again", 30*time.Second, func() bool { return len(list("--done")) == 5 })
+	p.until("the others are judged dead again", 3*time.Minute, func() bool { return len(list("--done")) == 5 })
 	if open := list(); len(open) != 2 {
 		t.Errorf("open after the fix: %+v", open)
 	}

@@ -118,7 +118,7 @@ func published(t *testing.T, p *process, state string) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	p.until("a batch is published and steps go on", time.Minute, func() bool {
+	p.until("a batch is published and steps go on", 5*time.Minute, func() bool {
 		s, err := client.Status(t.Context())
 		if err != nil {
 			t.Fatal(err)

@@ -44,7 +44,7 @@ func TestOutsideProducers(t *testing.T) {
 	id := schemaID(t, p.said("registry"), "reading-value")
 	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 	send(t, client, reading(id, "m9", at, 10_000), reading(id, "m9", at.Add(time.Hour), 12_500), []byte("no Avro"))
-	p.until("the records are served", 30*time.Second, func() bool {
+	p.until("the records are served", 3*time.Minute, func() bool {
 		q := query(t, state, "SELECT used_kwh FROM gold.daily_cost WHERE meter_id = 'm9'", flags...)
 		return len(q.Rows) == 1 && q.Rows[0][0] == 2.5
 	})
@@ -74,7 +74,7 @@ func deadLetters(t *testing.T, p *process, state string, flags []string) {
 		mustJSON(t, &letters, append(append([]string{"dlq", "list"}, more...), flags...)...)
 		return letters
 	}
-	p.until("the bad record is a dead letter", 30*time.Second, func() bool { return len(list()) == 1 })
+	p.until("the bad record is a dead letter", 3*time.Minute, func() bool { return len(list()) == 1 })
 	first := list("--topic", "reading")[0]
 	name := fmt.Sprintf("%s/%d/%d", first.Topic, first.Partition, first.Offset)
 	if first.Reason == "" || string(first.Value) != "no Avro" || first.Done {
@@ -86,7 +86,7 @@ func deadLetters(t *testing.T, p *process, state string, flags []string) {
 	if text := must(t, append([]string{"dlq", "replay", name}, flags...)...); !strings.Contains(text, "1 dead letters") {
 		t.Errorf("%s", text)
 	}
-	p.until("the record is judged again", 30*time.Second, func() bool { return len(list("--done")) == 2 })
+	p.until("the record is judged again", 3*time.Minute, func() bool { return len(list("--done")) == 2 })
 	if open := list(); len(open) != 1 || open[0].Offset == first.Offset && open[0].Partition == first.Partition {
 		t.Errorf("open after the replay: %+v", open)
 	}

@@ -139,7 +139,7 @@ func (in *instance) launch() error {
 	if err := in.process.Start(); err != nil {
 		return fmt.Errorf("cannot start the binary: %w", err)
 	}
-	return within(time.Minute, func() error {
+	return within(5*time.Minute, func() error {
 		answer, err := http.Get(in.url("/readyz"))
 		if err != nil {
 			return fmt.Errorf("the instance does not answer: %w\n%s", err, in.log.String())

@@ -24,7 +24,7 @@ func TestRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.stop()
-	if err := in.caughtUp(time.Minute); err != nil {
+	if err := in.caughtUp(5 * time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	batch(t, in)

@@ -116,7 +116,7 @@ func TestLostConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { in.stop() }()
-	if err := in.caughtUp(time.Minute); err != nil {
+	if err := in.caughtUp(5 * time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	p := open(t, in, "/dash/delivery_monitor")

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"lockstep/cluster"
 	"lockstep/examples/olist"
 	"lockstep/project"
 )
@@ -48,8 +49,14 @@ func TestCrashes(t *testing.T) {
 	stream = cloud.start("speed")
 	cloud.goesOn(stream, send)
 
+	l, err := cluster.OpenLake(ctx, settings(t, s), nil)
+	try("open the lake", err)
+	defer l.Close()
 	batch := cloud.start("batch")
-	eventually(t, commandTime, "the batch has begun", func() bool { return cloud.status().Step > 0 })
+	eventually(t, commandTime, "the batch has begun", func() bool {
+		runs, err := l.Objects().List(ctx, "runs/")
+		return err == nil && len(runs) > 0
+	})
 	try("kill the Thrift Server", s.Kill("thrift"))
 	try("start it again", s.Start(ctx, "thrift"))
 	eventually(t, commandTime, "the batch ends", batch.ended)

@@ -25,11 +25,7 @@ import (
 // pictures.
 func (s *supersetServer) look(t *testing.T, x *site, bundle *superset.Bundle) {
 	tab := openTab(t)
-	tab.visit(s.url + "/login/")
-	tab.wait("the login page is there", `document.querySelector("input[type=password]")`)
-	tab.typed(`input[name="username"], input#username`, s.user)
-	tab.typed(`input[type="password"]`, s.password+"\r")
-	tab.wait("the login is done", `!location.pathname.includes("/login")`)
+	tab.login(s)
 	for _, d := range bundle.Dashboards {
 		charts := 0
 		for _, c := range bundle.Charts {
@@ -47,6 +43,27 @@ func (s *supersetServer) look(t *testing.T, x *site, bundle *superset.Bundle) {
 			tab.crossFilter(t, x)
 		}
 	}
+}
+
+// login fills the form in as a person does. The page takes its form over from
+// the server some time after it shows it, and may forget what stands there: then
+// it is filled in again.
+func (b *browserTab) login(s *supersetServer) {
+	b.t.Helper()
+	for deadline := time.Now().Add(8 * time.Minute); time.Now().Before(deadline); {
+		b.visit(s.url + "/login/")
+		b.wait("the login page is there", `document.querySelector("input[type=password]") || !location.pathname.includes("/login")`)
+		if b.soon(time.Second, `!location.pathname.includes("/login")`) {
+			return
+		}
+		b.typed(`input[name="username"], input#username`, s.user)
+		b.typed(`input[type="password"]`, s.password+"\r")
+		if b.soon(20*time.Second, `!location.pathname.includes("/login")`) {
+			return
+		}
+	}
+	b.picture("failed login")
+	b.t.Fatalf("the login is not done; the page says: %s", tail(b.text("document.body.innerText")))
 }
 
 // supersetCharts are the charts that are on the page.
@@ -204,13 +221,20 @@ func (b *browserTab) text(script string) (s string) {
 
 func (b *browserTab) wait(what, script string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(4 * time.Minute); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
+	if !b.soon(6*time.Minute, script) {
+		b.picture("failed " + what)
+		b.t.Fatalf("%s: not so: %s\nthe page says: %s", what, script, tail(b.text("document.body.innerText")))
+	}
+}
+
+// soon tells whether that becomes true in time.
+func (b *browserTab) soon(patience time.Duration, script string) bool {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
 		if got, err := b.try("!!(" + script + ")"); err == nil && got == "true" {
-			return
+			return true
 		}
 	}
-	b.picture("failed " + what)
-	b.t.Fatalf("%s: not so: %s\nthe page says: %s", what, script, tail(b.text("document.body.innerText")))
+	return false
 }
 
 func (b *browserTab) click(element string) {
