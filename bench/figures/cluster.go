@@ -354,7 +354,7 @@ type stepLog struct {
 	stages map[string][]float64
 }
 
-var stage = regexp.MustCompile(`([a-z_ ]+) (\d+\.\d+)(?:,|$)`)
+var stage = regexp.MustCompile(`([a-z_.]+) (\d+\.\d+)(?:,|$)`)
 
 func (l *stepLog) read(r io.Reader) {
 	for lines := bufio.NewScanner(r); lines.Scan(); {
@@ -367,7 +367,7 @@ func (l *stepLog) read(r io.Reader) {
 			l.n, l.rows = l.n+1, l.rows+rows
 		}
 		for _, m := range stage.FindAllStringSubmatch(lines.Text(), -1) {
-			name, seconds := strings.TrimSpace(m[1]), 0.0
+			name, seconds := m[1], 0.0
 			if seconds, _ = strconv.ParseFloat(m[2], 64); name == "total" {
 				l.total = append(l.total, seconds)
 			}
