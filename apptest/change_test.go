@@ -296,7 +296,7 @@ func TestInterrupted(t *testing.T) {
 	}
 	stop := func(p *process, when string) {
 		t.Helper()
-		if code, took := p.interrupt(); code != 0 || took > time.Minute {
+		if code, took := p.interrupt(); code != 0 || took > 10*time.Second {
 			t.Errorf("Ctrl-C %s: exit %d after %s\n%s", when, code, took, tail(p.stderr.String()))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"lockstep/cluster"
 	"lockstep/examples/olist"
+	"lockstep/lake"
 	"lockstep/project"
 )
 
@@ -53,10 +54,7 @@ func TestCrashes(t *testing.T) {
 	try("open the lake", err)
 	defer l.Close()
 	batch := cloud.start("batch")
-	eventually(t, commandTime, "the batch has begun", func() bool {
-		runs, err := l.Objects().List(ctx, "runs/")
-		return err == nil && len(runs) > 0
-	})
+	batchBegun(t, l)
 	try("kill the Thrift Server", s.Kill("thrift"))
 	try("start it again", s.Start(ctx, "thrift"))
 	eventually(t, commandTime, "the batch ends", batch.ended)
@@ -78,6 +76,15 @@ func TestCrashes(t *testing.T) {
 	for _, table := range tables(t) {
 		compareRows(t, table, local.rows(table, "batch"), cloud.rows(table, "serving"))
 	}
+}
+
+// batchBegun waits until the lake holds the record of a run.
+func batchBegun(t *testing.T, l *lake.Lake) {
+	t.Helper()
+	eventually(t, commandTime, "the batch begins", func() bool {
+		runs, err := l.Objects().List(t.Context(), "runs/")
+		return err == nil && len(runs) > 0
+	})
 }
 
 // goesOn waits until the stream makes further steps, or has nothing left to do.

@@ -277,10 +277,7 @@ func TestThriftServerKilled(t *testing.T) {
 	x.stepped("9.99")
 	keeper := x.start("serve", "--listen", "127.0.0.1:0")
 	batch := x.start("batch")
-	eventually(t, 5*time.Minute, "the batch begins", func() bool {
-		runs, err := x.lake.Objects().List(t.Context(), "runs/")
-		return err == nil && len(runs) > 0
-	})
+	batchBegun(t, x.lake)
 	if err := x.stack.Kill("thrift"); err != nil {
 		t.Fatal(err)
 	}
